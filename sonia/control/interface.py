@@ -1,0 +1,246 @@
+"""What Sonia may do, and whether she is well.
+
+A `Plan` is a call made exact: its canonical JSON is hashed, and that hash is all that a
+decision ever allows. Control reads plans, it never makes or runs them, and never calls a model.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Awaitable, Callable
+from typing import Any, Literal, Protocol, runtime_checkable
+
+from sonia.errors import Conflict, NotFound, PolicyDenied, RateLimited, Unavailable
+from sonia.types import ApprovalId, Origin, Value
+
+Tier = Literal[0, 1, 2, 3]  # read, low, modify, destroy or unbounded
+Verdict = Literal["approved", "approval_required", "denied"]
+ApprovalState = Literal["pending", "approved", "denied", "expired", "cancelled", "consumed"]
+RuleVerdict = Literal["allow", "ask", "deny"]
+
+
+class ApprovalNotFound(NotFound):
+    """No approval has this id."""
+
+
+class ApprovalSettled(Conflict):
+    """It was answered, used, cancelled or has expired; `details["state"]` says which."""
+
+
+class ScopeMismatch(PolicyDenied):
+    """The approval was given for another call: arguments, files, tool or policy changed."""
+
+
+class TooManyPending(RateLimited):
+    """So many approvals wait already that no further one is asked for."""
+
+
+class LedgerDown(Unavailable):
+    """The ledger can't be written, so nothing risky may run."""
+
+
+class Plan(Value):
+    """One tool call made exact: the tool's canonical name, checked arguments, and what they touch.
+
+    `digests` maps each existing file that the arguments name to its SHA-256. `tool_digest` is the
+    SHA-256 of the tool's definition. `preview` is shown to the person, whole. `origins` says
+    where the arguments came from; it raises the tier but is not part of the hash.
+    """
+
+    tool: str
+    arguments: dict[str, Any]
+    tier: Tier
+    working_directory: str
+    tool_digest: str
+    preview: str
+    digests: dict[str, str] = {}
+    origins: tuple[Origin, ...] = ("owner",)
+    session_id: str | None = None
+
+
+class Decision(Value):
+    """The answer to one plan. The same plan under the same policy gets the same verdict.
+
+    `approval_id` and `expires_at` are there when a person has been asked.
+    """
+
+    verdict: Verdict
+    risk_tier: Tier
+    rule: str
+    reason: str
+    scope_hash: str
+    approval_id: ApprovalId | None = None
+    expires_at: dt.datetime | None = None
+
+
+class Approval(Value):
+    """A question to the person, and what became of it."""
+
+    id: ApprovalId
+    state: ApprovalState
+    tool: str
+    arguments: dict[str, Any]
+    preview: str
+    risk_tier: Tier
+    scope_hash: str
+    reason: str
+    created_at: dt.datetime
+    expires_at: dt.datetime
+    session_id: str | None = None
+    answered_by: str | None = None
+    answer_reason: str | None = None
+
+
+class Rule(Value):
+    """One line of policy: tools whose name matches `tool` (`*` at the end is a prefix)."""
+
+    tool: str
+    verdict: RuleVerdict
+    reason: str = ""
+
+
+class Policy(Value):
+    """Rules in order, the first match decides; without one, tier 0 is allowed and the rest asks.
+
+    `version` is part of every scope hash, so changing the policy voids what was approved under
+    the old one.
+    """
+
+    version: int
+    rules: tuple[Rule, ...] = ()
+
+
+class LedgerEntry(Value):
+    """One row of the ledger: what happened, chained to the row before by SHA-256."""
+
+    number: int
+    at: dt.datetime
+    kind: str
+    correlation_id: str
+    data: dict[str, Any]
+    previous_hash: str
+    hash: str
+
+
+class LedgerCheck(Value):
+    """Whether the chain holds; `broken_at` is the first row that doesn't fit."""
+
+    ok: bool
+    entries: int
+    broken_at: int | None = None
+    head: str = ""
+
+
+class Vital(Value):
+    """How one watched part is: `detail` is its own account, `reason` why it is down."""
+
+    ok: bool
+    duration_ms: float
+    detail: dict[str, Any]
+    reason: str | None = None
+
+
+Probe = Callable[[], Awaitable[dict[str, Any]]]
+Undo = Callable[[], None]
+
+
+@runtime_checkable
+class Planner(Protocol):
+    """Makes a call exact without running it. Tools fit it; `app.py` joins them."""
+
+    async def plan(
+        self,
+        tool_name: str,
+        args: dict[str, Any],
+        *,
+        origins: tuple[Origin, ...] = ("owner",),
+        session_id: str | None = None,
+    ) -> Plan:
+        """Raise `NotFound` for an unknown tool, `InvalidRequest` for arguments that don't fit."""
+        ...
+
+
+@runtime_checkable
+class Control(Protocol):
+    """Decides, remembers what was decided, and watches."""
+
+    async def judge(self, plan: Plan, *, ask: bool = True) -> Decision:
+        """Decide. With `ask`, a verdict of `approval_required` opens an approval (or joins the
+        identical one that is pending in the same session). Recorded in the ledger.
+
+        Raises `TooManyPending`, and `LedgerDown` for tier 2 and above.
+        """
+        ...
+
+    async def redeem(self, approval_id: ApprovalId, plan: Plan) -> Decision:
+        """Use an approval up, once, for exactly this plan.
+
+        One compare-and-set; of any number of callers at once, one succeeds. Raises
+        `ApprovalNotFound`, `ApprovalSettled`, `ScopeMismatch` (which leaves it unused).
+        """
+        ...
+
+    async def settle(
+        self, approval_id: ApprovalId, *, approve: bool, by: str, reason: str = ""
+    ) -> Approval:
+        """Answer for the person. Raises `ApprovalNotFound`, `ApprovalSettled`."""
+        ...
+
+    async def decided(self, approval_id: ApprovalId) -> Approval:
+        """Wait until it is no longer pending (expiry included) and return it."""
+        ...
+
+    async def withdraw(self, approval_id: ApprovalId, reason: str) -> None:
+        """Cancel it if it is still pending or unused: who asked went away."""
+        ...
+
+    async def approval(self, approval_id: ApprovalId) -> Approval:
+        """Raises `ApprovalNotFound`."""
+        ...
+
+    async def approvals(
+        self, state: ApprovalState | None = None, limit: int = 100
+    ) -> tuple[Approval, ...]:
+        """Newest first."""
+        ...
+
+    async def policy(self) -> Policy:
+        """The rules in force."""
+        ...
+
+    async def set_policy(self, rules: tuple[Rule, ...], *, by: str) -> Policy:
+        """Replace the rules; the version goes up by one."""
+        ...
+
+    async def record(self, kind: str, data: dict[str, Any]) -> LedgerEntry:
+        """Append to the ledger, durably, under the current correlation id. Raises `LedgerDown`."""
+        ...
+
+    async def ledger(self, *, after: int = 0, limit: int = 100) -> tuple[LedgerEntry, ...]:
+        """Rows with a number above `after`, oldest first."""
+        ...
+
+    async def verify_ledger(self) -> LedgerCheck:
+        """Recompute the whole chain."""
+        ...
+
+    def plan_with(self, planner: Planner) -> Undo:
+        """Let `planner` answer for `/gate-tool-call`; call the result to take it back."""
+        ...
+
+    def watch(self, name: str, probe: Probe) -> Undo:
+        """Ask `probe` whenever health is asked for; call the result to stop."""
+        ...
+
+    async def vitals(self) -> dict[str, Vital]:
+        """Ask every probe at once, each for at most a second."""
+        ...
+
+
+@runtime_checkable
+class Operator(Protocol):
+    """The person's credential: a 256-bit token in a 0600 file."""
+
+    def check(self, authorization: str | None) -> None:
+        """Accept `Bearer <token>`; raises `Unauthorized` when absent or wrong."""
+        ...

@@ -1,0 +1,250 @@
+"""One SQLite file: one writer thread, a few read-only readers, forward-only migrations.
+
+A write is a function of the connection. Writes that wait together share one transaction (each
+in its own savepoint), so a hundred at once cost one `fsync`; each returns only after the commit
+is on the disk (`synchronous=FULL`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import queue
+import re
+import threading
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import apsw
+import sqlite_vec
+
+from sonia.errors import Conflict, Internal, SoniaError, StorageFull, Unavailable
+from sonia.types import now, rfc3339
+
+T = TypeVar("T")
+Work = Callable[[apsw.Connection], Any]
+
+READERS = 2
+BATCH = 512
+BUSY_MS = 5_000
+_NAME = re.compile(r"^(\d{4})_[a-z0-9_]+\.sql$")
+
+
+class SchemaTooNew(Conflict):
+    """The file was written by a newer Sonia than this one."""
+
+
+class SchemaChanged(Conflict):
+    """A migration that was applied has other content now."""
+
+
+class Database:
+    """Use `open_database`. Both methods raise what `work` raises, SQLite's errors as ours."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._jobs: queue.SimpleQueue[tuple[Work, Future[Any]] | None] = queue.SimpleQueue()
+        self._closed = threading.Event()
+        self._local = threading.local()
+        self._opened: list[apsw.Connection] = []
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="db-read")
+        self._writer = threading.Thread(target=self._write_loop, name="db-write", daemon=True)
+
+    async def write(self, work: Callable[[apsw.Connection], T]) -> T:
+        """Run `work` in a transaction on the writer thread; return when it is durable.
+
+        If `work` raises, what it wrote is undone and nothing else is. Cancelling stops the
+        waiting, not a write that has begun. Raises `StorageFull` when the disk is.
+        """
+        if self._closed.is_set():
+            raise Unavailable("The database is closed.")
+        future: Future[T] = Future()
+        self._jobs.put((work, future))
+        return await asyncio.wrap_future(future)
+
+    async def read(self, work: Callable[[apsw.Connection], T]) -> T:
+        """Run `work` on a read-only connection, in one snapshot."""
+        if self._closed.is_set():
+            raise Unavailable("The database is closed.")
+        return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, work)
+
+    def _read(self, work: Callable[[apsw.Connection], T]) -> T:
+        connection: apsw.Connection | None = getattr(self._local, "connection", None)
+        try:
+            if connection is None:
+                connection = connect(self.path, read_only=True)
+                self._local.connection = connection
+                self._opened.append(connection)
+            with connection:
+                return work(connection)
+        except apsw.Error as error:
+            raise translate(error) from error
+
+    # --- the writer thread ---------------------------------------------------------------
+
+    def _write_loop(self) -> None:
+        connection = connect(self.path)
+        try:
+            while (first := self._jobs.get()) is not None:
+                batch, stop = [first], False
+                while len(batch) < BATCH and not self._jobs.empty():
+                    job = self._jobs.get()
+                    if job is None:
+                        stop = True
+                        break
+                    batch.append(job)
+                self._commit(connection, batch)
+                if stop:
+                    break
+        finally:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            connection.close()
+
+    def _commit(self, connection: apsw.Connection, batch: list[tuple[Work, Future[Any]]]) -> None:
+        done: list[tuple[Future[Any], Any, BaseException | None]] = []
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            for work, future in batch:
+                if future.set_running_or_notify_cancel():
+                    done.append((future, *_attempt(connection, work)))
+            connection.execute("COMMIT")
+        except apsw.Error as error:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            done = [(future, None, translate(error)) for _, future in batch if not future.done()]
+        for future, value, failure in done:
+            if failure is None:
+                future.set_result(value)
+            else:
+                future.set_exception(failure)
+
+    # --- lifetime ------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        self._writer.start()
+
+    def _stop(self) -> None:
+        self._closed.set()
+        self._jobs.put(None)
+        self._readers.shutdown(wait=True)
+        for connection in self._opened:
+            connection.close()
+        self._writer.join()
+        while not self._jobs.empty():
+            if job := self._jobs.get():
+                job[1].set_exception(Unavailable("The database is closed."))
+
+
+def _attempt(connection: apsw.Connection, work: Work) -> tuple[Any, BaseException | None]:
+    connection.execute("SAVEPOINT job")
+    try:
+        value = work(connection)
+    except (apsw.FullError, apsw.IOError):
+        raise  # the whole batch is lost: the transaction can't be trusted any more
+    except Exception as error:  # noqa: BLE001  handed to whoever asked for this write
+        connection.execute("ROLLBACK TO job; RELEASE job")
+        return None, translate(error) if isinstance(error, apsw.Error) else error
+    connection.execute("RELEASE job")
+    return value, None
+
+
+def connect(path: Path, *, read_only: bool = False) -> apsw.Connection:
+    """Open the file with our pragmas and sqlite-vec loaded."""
+    flags = apsw.SQLITE_OPEN_READONLY if read_only else apsw.SQLITE_OPEN_READWRITE
+    connection = apsw.Connection(str(path), flags=flags)
+    connection.set_busy_timeout(BUSY_MS)
+    connection.enable_load_extension(True)
+    connection.load_extension(sqlite_vec.loadable_path())
+    connection.enable_load_extension(False)
+    connection.execute("PRAGMA foreign_keys=ON")
+    connection.execute("PRAGMA temp_store=MEMORY")
+    if not read_only:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA secure_delete=ON")
+    return connection
+
+
+def translate(error: apsw.Error) -> SoniaError:
+    """Give SQLite's errors their place in our tree."""
+    if isinstance(error, apsw.FullError | apsw.IOError):
+        return StorageFull("The disk is full or failing; this was not saved. Free some space.")
+    if isinstance(error, apsw.BusyError | apsw.LockedError):
+        return Unavailable("The database is busy. Try again.")
+    return Internal("The database refused this. The log has the details under this id.")
+
+
+@asynccontextmanager
+async def open_database(path: Path, migrations: Path) -> AsyncIterator[Database]:
+    """Make or open the file, bring its schema up to date, and serve it until left.
+
+    The file and its folder are readable by their owner only. Raises `SchemaTooNew`,
+    `SchemaChanged`, `StorageFull`.
+    """
+    await asyncio.to_thread(_prepare, path, migrations)
+    database = Database(path)
+    database._start()
+    try:
+        yield database
+    finally:
+        await asyncio.to_thread(database._stop)
+
+
+# --- migrations --------------------------------------------------------------------------
+
+
+def _prepare(path: Path, migrations: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path.parent.chmod(0o700)
+    path.touch(mode=0o600)
+    path.chmod(0o600)
+    try:
+        connection = connect(path)
+        try:
+            _migrate(connection, path, migrations)
+        finally:
+            connection.close()
+    except apsw.Error as error:
+        raise translate(error) from error
+
+
+def _migrate(connection: apsw.Connection, path: Path, migrations: Path) -> None:
+    connection.execute(
+        "CREATE TABLE IF NOT EXISTS schema_migrations "
+        "(name TEXT PRIMARY KEY, sha256 TEXT NOT NULL, applied_at TEXT NOT NULL) STRICT"
+    )
+    files = {file.name: file for file in sorted(migrations.glob("*.sql")) if _NAME.match(file.name)}
+    applied = dict(connection.execute("SELECT name, sha256 FROM schema_migrations").fetchall())
+    if unknown := sorted(set(applied) - set(files)):
+        raise SchemaTooNew(
+            f"{path} was written by a newer Sonia (it has {unknown[-1]}). Update this one, "
+            "or restore a backup made before the update.",
+            unknown=unknown,
+        )
+    pending = [name for name in files if name not in applied]
+    for name, file in files.items():
+        if name in applied and applied[name] != _digest(file):
+            raise SchemaChanged(f"{name} is not what was applied to {path}. Restore the file.")
+    if pending and applied:
+        _copy(connection, path.with_name(f"{path.name}.before-{pending[0][:4]}"))
+    for name in pending:
+        text = files[name].read_text(encoding="utf-8")
+        with connection:
+            connection.execute(text)
+            connection.execute(
+                "INSERT INTO schema_migrations VALUES (?, ?, ?)",
+                (name, _digest(files[name]), rfc3339(now())),
+            )
+
+
+def _copy(connection: apsw.Connection, target: Path) -> None:
+    target.unlink(missing_ok=True)
+    connection.execute("VACUUM INTO ?", (str(target),))
+    target.chmod(0o600)
+
+
+def _digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()

@@ -1,0 +1,139 @@
+"""Structured logs: one JSON line per event, one file per service, secrets taken out first.
+
+Lines go through a queue to one writer thread, so the event loop never waits for a disk.
+"""
+
+from __future__ import annotations
+
+import logging
+import logging.handlers
+import queue
+import re
+import sys
+from collections.abc import Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+SERVICES = ("api-gateway", "model-router", "memory-engine", "pipecat", "openclaw", "eva-os")
+MAX_FILE_BYTES = 20 * 1024 * 1024
+KEPT_FILES = 3
+
+# Shapes of credentials: provider keys, bearer headers, JSON Web Tokens, key blocks.
+_SHAPES = re.compile(
+    r"(sk-[A-Za-z0-9_\-]{8,}|Bearer\s+[A-Za-z0-9._\-]{8,}|eyJ[A-Za-z0-9_\-]{8,}\.[A-Za-z0-9_.\-]+"
+    r"|AKIA[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{20,}|xox[abpr]-[A-Za-z0-9\-]{8,}"
+    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----)"
+)
+_NAMES = re.compile(r"(api_?key|token|secret|password|authorization)$", re.IGNORECASE)
+
+_known: set[str] = set()
+
+
+def hide(secret: str) -> None:
+    """Never let this value reach a log line again. Values under 8 characters are ignored."""
+    if len(secret) >= 8:
+        _known.add(secret)
+
+
+def redact(text: str) -> str:
+    """Return `text` with known secrets and things shaped like one replaced by `***`."""
+    for secret in _known:
+        text = text.replace(secret, "***")
+    return _SHAPES.sub("***", text)
+
+
+def _clean(value: Any, name: str = "") -> Any:
+    if isinstance(value, str):
+        return "***" if _NAMES.search(name) and value else redact(value)
+    if isinstance(value, Mapping):
+        return {key: _clean(item, str(key)) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_clean(item) for item in value]
+    if isinstance(value, int | float | bool) or value is None:
+        return value
+    return redact(str(value))
+
+
+def _redacted(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    for key, value in event.items():
+        if not key.startswith("_"):
+            event[key] = _clean(value, key)
+    return event
+
+
+def get_logger(service: str) -> Any:
+    """A logger whose lines go to `<service>.log`; events are short facts, the rest is fields."""
+    return structlog.get_logger(service).bind(service=service)
+
+
+@contextmanager
+def open_logs(folder: Path, *, level: str, style: str) -> Iterator[Path]:
+    """Write logs below `folder/services` until left; what is queued is written before leaving."""
+    services = folder / "services"
+    services.mkdir(parents=True, exist_ok=True, mode=0o700)
+    chain: list[Any] = [
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.format_exc_info,
+        _redacted,
+    ]
+    structlog.configure(
+        processors=[*chain, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=False,
+    )
+    render: Any = (
+        structlog.processors.JSONRenderer()
+        if style == "json"
+        else structlog.dev.ConsoleRenderer(colors=False)
+    )
+    formatter = structlog.stdlib.ProcessorFormatter(
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, render],
+        foreign_pre_chain=chain,
+    )
+    files = [_file(services / f"{name}.log", name, formatter) for name in SERVICES]
+    files.append(_file(services / "sonia.log", "", formatter))
+    waiting: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
+    root = logging.getLogger()
+    before = (root.level, root.handlers[:])
+    enqueue = _Enqueue(waiting)
+    root.handlers[:] = [enqueue]
+    root.setLevel(level)
+    writer = logging.handlers.QueueListener(waiting, *files, respect_handler_level=True)
+    writer.start()
+    try:
+        yield services
+    finally:
+        writer.stop()
+        root.setLevel(before[0])
+        root.handlers[:] = before[1]
+        for file in files:
+            file.close()
+        structlog.reset_defaults()
+
+
+class _Enqueue(logging.handlers.QueueHandler):
+    def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
+        return record  # the formatter needs the event dict whole
+
+
+def _file(path: Path, service: str, formatter: logging.Formatter) -> logging.Handler:
+    handler = logging.handlers.RotatingFileHandler(
+        path, maxBytes=MAX_FILE_BYTES, backupCount=KEPT_FILES, encoding="utf-8", delay=True
+    )
+    handler.setFormatter(formatter)
+    handler.addFilter(
+        lambda record: record.name == service if service else record.name not in SERVICES
+    )
+    return handler
+
+
+def to_stderr(message: str) -> None:
+    """Say something to the person at the terminal, redacted."""
+    sys.stderr.write(redact(message) + "\n")
+    sys.stderr.flush()

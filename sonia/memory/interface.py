@@ -1,0 +1,241 @@
+"""What was said, and finding it again.
+
+The ledger keeps everything that happened, in order, for ever. Memories are what is worth
+finding. Both are durable once the call that wrote them returns.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, Protocol, runtime_checkable
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from sonia.errors import NotFound
+from sonia.types import MemoryId, Origin, Role, Value
+
+SearchMode = Literal["hybrid", "vector", "text"]
+MemoryType = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
+Unit = Annotated[float, msgspec.Meta(ge=0, le=1)]
+MAX_CONTENT_CHARS = 100_000
+Content = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_CONTENT_CHARS)]
+
+
+class EntryNotFound(NotFound):
+    """No memory has this id."""
+
+
+class SessionNotFound(NotFound):
+    """No session has this id."""
+
+
+class NewMemory(Value):
+    """What to remember. `importance` in [0, 1]; `valid_from` is when it became true."""
+
+    type: MemoryType
+    content: Content
+    metadata: dict[str, Any] = {}
+    user_id: str = "owner"
+    session_id: str | None = None
+    valid_from: dt.datetime | None = None
+    importance: Unit = 0.5
+    origin: Origin = "owner"
+
+
+class Entry(Value):
+    """One memory. `version` counts from 1 and goes up with every change."""
+
+    id: MemoryId
+    type: str
+    content: str
+    metadata: dict[str, Any]
+    user_id: str
+    session_id: str | None
+    importance: float
+    origin: Origin
+    valid_from: dt.datetime
+    recorded_at: dt.datetime
+    version: int = 1
+
+
+class Change(Value):
+    """What to change of a memory; absent fields stay."""
+
+    content: Content | None = None
+    metadata: dict[str, Any] | None = None
+    importance: Unit | None = None
+
+
+class Query(Value):
+    """What to look for. Everything given narrows; `since` and `until` bound `valid_from`."""
+
+    query: Annotated[str, msgspec.Meta(max_length=10_000)]
+    limit: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 10
+    types: tuple[str, ...] = ()
+    user_id: str | None = None
+    session_id: str | None = None
+    since: dt.datetime | None = None
+    until: dt.datetime | None = None
+    mode: SearchMode = "hybrid"
+    explain: bool = False
+
+
+class Hit(Value):
+    """A found memory. `score` is comparable within one answer only; higher is closer.
+
+    `parts` (with `explain`): text and vector ranks from 1, their fused share, recency in [0, 1].
+    """
+
+    entry: Entry
+    score: float
+    parts: dict[str, float] | None = None
+
+
+class Found(Value):
+    """Hits, best first. `mode` is what was done: `text` when no embedder was ready for `hybrid`."""
+
+    hits: tuple[Hit, ...]
+    mode: SearchMode
+    took_ms: float
+
+
+class Event(Value):
+    """One row of the ledger, in the order in which it was written."""
+
+    number: int
+    kind: str
+    at: dt.datetime
+    user_id: str
+    session_id: str | None
+    correlation_id: str
+    data: dict[str, Any]
+
+
+class Session(Value):
+    """One conversation."""
+
+    id: str
+    user_id: str
+    created_at: dt.datetime
+    last_active_at: dt.datetime
+    metadata: dict[str, Any]
+    turns: int
+
+
+class Utterance(Value):
+    """One thing that was said in a session."""
+
+    role: Role
+    content: str
+    at: dt.datetime
+    turn_id: str
+
+
+class Stats(Value):
+    """How much is kept, and how far the derived indexes are behind it."""
+
+    memories: int
+    by_type: dict[str, int]
+    events: int
+    sessions: int
+    vectors: int
+    embedding_space: str
+    unembedded: int
+    text_documents: int
+    database_bytes: int
+
+
+@runtime_checkable
+class Embedder(Protocol):
+    """Turns text into unit vectors. The router fits it; `app.py` joins them."""
+
+    @property
+    def space(self) -> str:
+        """Vectors of different spaces must never be compared."""
+        ...
+
+    @property
+    def dimensions(self) -> int:
+        """The length of every vector."""
+        ...
+
+    async def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return `[len(texts), dimensions]`. Raises `Unavailable` while it can't."""
+        ...
+
+
+@runtime_checkable
+class Memory(Protocol):
+    """Keeps and finds."""
+
+    async def store(self, new: NewMemory) -> Entry:
+        """Durable and findable by text when it returns; its vector follows within moments."""
+        ...
+
+    async def recall(self, memory_id: MemoryId) -> Entry:
+        """Raises `EntryNotFound`."""
+        ...
+
+    async def change(self, memory_id: MemoryId, change: Change) -> Entry:
+        """Write a new version. Raises `EntryNotFound`."""
+        ...
+
+    async def versions(self, memory_id: MemoryId) -> tuple[Entry, ...]:
+        """Every version, oldest first. Raises `EntryNotFound`."""
+        ...
+
+    async def forget(self, memory_id: MemoryId) -> None:
+        """Erase it from rows, versions, vectors and text index. Raises `EntryNotFound`."""
+        ...
+
+    async def search(self, query: Query) -> Found:
+        """Find by words, by meaning, or both fused. An empty query finds the newest."""
+        ...
+
+    async def by_type(self, kind: str, *, limit: int = 100) -> tuple[Entry, ...]:
+        """Newest first."""
+        ...
+
+    async def stats(self) -> Stats:
+        """Count."""
+        ...
+
+    async def append(
+        self, kind: str, data: dict[str, Any], *, user_id: str = "owner", session_id: str | None = None
+    ) -> Event:
+        """Add to the ledger, under the current correlation id."""
+        ...
+
+    async def events(
+        self, *, session_id: str | None = None, kind: str | None = None, after: int = 0, limit: int = 100
+    ) -> tuple[Event, ...]:
+        """Rows with a number above `after`, oldest first."""
+        ...
+
+    async def open_session(
+        self, session_id: str | None = None, *, user_id: str = "owner", metadata: dict[str, Any] | None = None
+    ) -> Session:
+        """Return the session with this id, made if it is not there; without an id, a new one."""
+        ...
+
+    async def session(self, session_id: str) -> Session:
+        """Raises `SessionNotFound`."""
+        ...
+
+    async def sessions(self, limit: int = 50) -> tuple[Session, ...]:
+        """Most recently active first."""
+        ...
+
+    async def close_session(self, session_id: str) -> None:
+        """Forget the session and what was said in it; memories made from it stay.
+
+        Raises `SessionNotFound`.
+        """
+        ...
+
+    async def history(self, session_id: str, *, limit: int = 50) -> tuple[Utterance, ...]:
+        """The newest `limit` utterances, oldest first; empty for an unknown session."""
+        ...

@@ -1,0 +1,171 @@
+"""Which model answers, and how its answer arrives.
+
+A `Router` takes a conversation and hands back a stream of events, whoever the model is:
+text as it is made, tool calls once they are whole and valid, and one `Finished`.
+It also turns text into vectors. It decides nothing about tools: it only proposes calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sonia.errors import InvalidRequest, NotFound, Unavailable, UpstreamError
+from sonia.types import Message, ToolCall, ToolSpec, Usage, Value
+
+FinishReason = Literal["stop", "length", "tool_calls"]
+ProviderState = Literal["ready", "warming", "unconfigured", "down"]
+
+
+class ModelNotFound(NotFound):
+    """No configured provider serves this model id; `details["known"]` lists those there are."""
+
+
+class ModelNotReady(Unavailable):
+    """The model's weights are still being fetched or loaded."""
+
+
+class ContextExceeded(InvalidRequest):
+    """The prompt is longer than the model's context; `details` gives both, in tokens."""
+
+
+class AnswerCut(UpstreamError):
+    """A stream ended without saying why: what arrived is not a complete answer."""
+
+
+class ChatRequest(Value):
+    """One call of a model.
+
+    `model` is a full id (`local/qwen2.5-coder-0.5b-instruct`, `anthropic/…`) and tried alone;
+    without it the candidates of `profile` are tried in order. `tools` may be proposed, in
+    any number up to one per answer for local models. `json_schema` constrains the whole
+    answer to one JSON document and excludes `tools`. `temperature` in [0, 2].
+    """
+
+    messages: tuple[Message, ...]
+    model: str | None = None
+    profile: str = "chat_low_latency"
+    tools: tuple[ToolSpec, ...] = ()
+    json_schema: dict[str, Any] | None = None
+    max_tokens: int = 512
+    temperature: float = 0.0
+
+
+class TextDelta(Value, tag="text"):
+    """The next piece of the answer; pieces join without separators."""
+
+    text: str
+
+
+class ToolCallProposed(Value, tag="tool_call"):
+    """A whole call: the name is one of `tools`, the arguments fit its JSON Schema."""
+
+    call: ToolCall
+
+
+class Finished(Value, tag="finished"):
+    """The last event of every complete answer. `first_token_ms` counts from the request."""
+
+    model: str
+    provider: str
+    reason: FinishReason
+    usage: Usage
+    first_token_ms: float
+    cost_usd: float = 0.0
+
+
+ChatEvent = TextDelta | ToolCallProposed | Finished
+
+
+class ModelInfo(Value):
+    """A model that may be asked for. `context_tokens` bounds prompt and answer together."""
+
+    id: str
+    provider: str
+    context_tokens: int
+    embedding: bool = False
+
+
+class ProviderInfo(Value):
+    """A provider and whether it can serve now; `reason` says why not."""
+
+    name: str
+    state: ProviderState
+    models: tuple[str, ...]
+    reason: str | None = None
+
+
+class Route(Value):
+    """Where a call would go and why, without making it; candidates in the order tried."""
+
+    profile: str
+    model: str
+    provider: str
+    candidates: tuple[str, ...]
+    reason: str
+
+
+@runtime_checkable
+class Embeddings(Protocol):
+    """Text to unit vectors. Fits memory's `Embedder`."""
+
+    @property
+    def space(self) -> str:
+        """The model's name: vectors of different spaces must never be compared."""
+        ...
+
+    @property
+    def dimensions(self) -> int:
+        """The length of every vector."""
+        ...
+
+    async def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return `[len(texts), dimensions]`, each row of length 1.
+
+        Raises `ModelNotReady` while the weights are being fetched or loaded.
+        """
+        ...
+
+
+@runtime_checkable
+class Router(Protocol):
+    """Every model behind one door."""
+
+    @property
+    def embeddings(self) -> Embeddings:
+        """The configured embedding model."""
+        ...
+
+    def chat(self, request: ChatRequest) -> AbstractAsyncContextManager[AsyncIterator[ChatEvent]]:
+        """Enter to call a model; iterate for its events; leave early to cancel it.
+
+        Entering waits for the first event of the first candidate that gives one, so a
+        failing candidate is passed over before anything was sent. Raises `ModelNotFound`,
+        `ContextExceeded`, and when every candidate failed the last one's error. A stream
+        that breaks after its first event raises `AnswerCut` from the iterator.
+        """
+        ...
+
+    async def count_tokens(self, messages: Sequence[Message], model: str | None = None) -> int:
+        """How many tokens the prompt takes with this model's template; an estimate for remote ones."""
+        ...
+
+    def context_tokens(self, model: str | None = None, profile: str = "chat_low_latency") -> int:
+        """The context length of the model that `chat` would try first."""
+        ...
+
+    def route(self, profile: str = "chat_low_latency", model: str | None = None) -> Route:
+        """Explain where `chat` would go. Deterministic."""
+        ...
+
+    def providers(self) -> tuple[ProviderInfo, ...]:
+        """Every known provider, configured or not."""
+        ...
+
+    def models(self) -> tuple[ModelInfo, ...]:
+        """Every model that `chat` or `embeddings` may be asked for."""
+        ...

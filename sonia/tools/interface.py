@@ -1,0 +1,145 @@
+"""What Sonia can do.
+
+A tool is a name, a JSON Schema, a tier and three verbs: plan (what exactly would happen),
+run, and look again whether it did. Nothing runs without control's decision on its plan.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any, Literal, Protocol, runtime_checkable
+
+from sonia.control import Decision, Plan, Tier
+from sonia.errors import Conflict, InvalidRequest, NotFound, SoniaError
+from sonia.types import ApprovalId, Origin, ToolSpec, Value
+
+Status = Literal["executed", "approval_required", "denied", "failed", "timeout"]
+
+
+class ToolNotFound(NotFound):
+    """No tool has this name; `details["known"]` lists those there are."""
+
+
+class ArgumentsInvalid(InvalidRequest):
+    """An argument is missing, unknown, of the wrong type or out of range."""
+
+
+class ActionNotFound(NotFound):
+    """No action has this id."""
+
+
+class KeyReused(Conflict):
+    """The idempotency key was used for a different call."""
+
+
+class ToolFailed(SoniaError):
+    """The tool ran and could not do it; `message` says why, for the person and the model."""
+
+
+class ToolInfo(Value):
+    """What there is to know of a tool. `arguments` is a JSON Schema of type object."""
+
+    name: str
+    description: str
+    arguments: dict[str, Any]
+    risk_tier: Tier
+    side_effects: tuple[str, ...]
+    timeout_ms: int
+    aliases: tuple[str, ...] = ()
+
+
+class Call(Value):
+    """Somebody wants a tool used.
+
+    `approval_id` redeems an approval given for this same call. `dry_run` plans and judges, and
+    neither runs nor asks. With `follow_up` an approved call runs by itself later, as it was
+    planned; without it the caller comes back with the `approval_id`.
+    """
+
+    tool_name: str
+    args: dict[str, Any] = {}
+    origins: tuple[Origin, ...] = ("owner",)
+    session_id: str | None = None
+    approval_id: ApprovalId | None = None
+    dry_run: bool = False
+    follow_up: bool = False
+    idempotency_key: str | None = None
+    timeout_ms: int | None = None
+
+
+class ActionError(Value):
+    """Why an action failed, in the contract's codes."""
+
+    code: str
+    message: str
+
+
+class Outcome(Value):
+    """What became of a call. `verification` says what was looked at afterwards and found."""
+
+    action_id: str
+    status: Status
+    tool: str
+    risk: Tier
+    decision: Decision
+    created_at: dt.datetime
+    result: dict[str, Any] | None = None
+    verification: dict[str, Any] | None = None
+    preview: str | None = None
+    approval_id: ApprovalId | None = None
+    expires_at: dt.datetime | None = None
+    error: ActionError | None = None
+    duration_ms: float = 0.0
+
+
+@runtime_checkable
+class Tools(Protocol):
+    """The catalogue, and the only way to use what is in it. Fits control's `Planner`."""
+
+    def catalogue(self) -> tuple[ToolInfo, ...]:
+        """Every tool, by name."""
+        ...
+
+    def describe(self, name: str) -> ToolInfo:
+        """One tool, by name or alias. Raises `ToolNotFound`."""
+        ...
+
+    def specs(self) -> tuple[ToolSpec, ...]:
+        """The same, as a model is told of them."""
+        ...
+
+    async def plan(
+        self,
+        tool_name: str,
+        args: dict[str, Any],
+        *,
+        origins: tuple[Origin, ...] = ("owner",),
+        session_id: str | None = None,
+    ) -> Plan:
+        """Make a call exact without running it. Raises `ToolNotFound`, `ArgumentsInvalid`."""
+        ...
+
+    async def execute(self, call: Call) -> Outcome:
+        """Plan, have it judged, and run it if that is allowed.
+
+        Returns at once with `approval_required` when a person has to be asked. A call with an
+        `idempotency_key` seen before returns the first outcome and runs nothing. Raises
+        `ToolNotFound`, `ArgumentsInvalid`, `KeyReused` and control's errors of redeeming.
+        """
+        ...
+
+    async def settled(self, action_id: str) -> Outcome:
+        """Wait until an action is no longer `approval_required` and return it."""
+        ...
+
+    async def withdraw(self, action_id: str) -> None:
+        """Give up an action that still waits for its approval."""
+        ...
+
+    async def action(self, action_id: str) -> Outcome:
+        """Raises `ActionNotFound`."""
+        ...
+
+    async def actions(self, limit: int = 50) -> tuple[Outcome, ...]:
+        """Newest first."""
+        ...

@@ -1,0 +1,76 @@
+"""Values that cross module lines. Frozen, encodable, without behaviour."""
+
+from __future__ import annotations
+
+import datetime as dt
+import secrets
+from typing import Any, Literal, NewType
+
+import msgspec
+
+SessionId = NewType("SessionId", str)
+TurnId = NewType("TurnId", str)
+MemoryId = NewType("MemoryId", str)
+ApprovalId = NewType("ApprovalId", str)
+UserId = NewType("UserId", str)
+
+Role = Literal["system", "user", "assistant", "tool"]
+Origin = Literal["owner", "model", "web", "file", "memory", "tool", "speaker"]
+
+DEFAULT_USER = UserId("owner")
+
+
+class Value(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of every value on the wire: immutable, and an unknown field is an error."""
+
+
+class ToolCall(Value):
+    """A model's wish to use a tool. `arguments` is the decoded JSON object."""
+
+    id: str
+    name: str
+    arguments: dict[str, Any]
+
+
+class Message(Value):
+    """One entry of a conversation, oldest first in any list of them.
+
+    `tool_call_id` names the call that a `tool` message answers.
+    """
+
+    role: Role
+    content: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+
+
+class ToolSpec(Value):
+    """What a model is told of a tool. `parameters` is a JSON Schema of type object."""
+
+    name: str
+    description: str
+    parameters: dict[str, Any]
+
+
+class Usage(Value):
+    """Tokens of one model call. `cached_tokens` were not evaluated again."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+
+
+def new_id(prefix: str) -> str:
+    """An opaque id with 128 random bits: `new_id("mem")` → `mem_…`."""
+    return f"{prefix}_{secrets.token_hex(16)}"
+
+
+def now() -> dt.datetime:
+    """The wall clock in UTC."""
+    return dt.datetime.now(dt.UTC)
+
+
+def rfc3339(moment: dt.datetime) -> str:
+    """`2026-02-08T09:30:00.000Z`: UTC, milliseconds, `Z`."""
+    text = moment.astimezone(dt.UTC).isoformat(timespec="milliseconds")
+    return text.removesuffix("+00:00") + "Z"
