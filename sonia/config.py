@@ -3,58 +3,32 @@
 The same structure may be written as JSON. Environment variables named
 `SONIA__SECTION__KEY` (upper case, two underscores between levels) override the file;
 `ANTHROPIC_API_KEY`, `OPENROUTER_API_KEY` and `OLLAMA_BASE_URL` fill in a provider that
-the file leaves empty. An unknown key or a wrong type is a `ConfigurationError` that names
-the key's path and what would be right.
+the file leaves empty. An unknown key, a wrong type or an impossible value is a
+`ConfigurationError` that names the key's path and what would be right; all of a
+document's mistakes are told at once.
 """
 
 from __future__ import annotations
 
-import difflib
 import os
-import re
-import tomllib
-import typing
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
 
+from sonia.config_checks import check
+from sonia.config_errors import mistakes, refuse
+from sonia.config_reading import Secret, decode, encode, overlay, read
 from sonia.errors import ConfigurationError
 
+__all__ = ["Config", "Secret", "find_file", "load", "parse", "shown"]
+
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
-Seconds = Annotated[float, msgspec.Meta(gt=0)]
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=604_800)]
+Days = Annotated[float, msgspec.Meta(gt=0, le=36_500)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
-
-PLACEHOLDERS = frozenset({"", "required", "optional", "changeme"})
-
-
-class Secret:
-    """A string that never shows itself: `repr`, `str` and encoders see `***`."""
-
-    __slots__ = ("_text",)
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-
-    def reveal(self) -> str:
-        """The secret itself; for the one line that sends it."""
-        return self._text
-
-    def __bool__(self) -> bool:
-        return self._text.strip().lower() not in PLACEHOLDERS
-
-    def __repr__(self) -> str:
-        return "Secret('***')" if self else "Secret('')"
-
-    def __str__(self) -> str:
-        return "***" if self else ""
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and other._text == self._text
-
-    def __hash__(self) -> int:
-        return hash(self._text)
+Text = Annotated[str, msgspec.Meta(min_length=1)]
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -116,7 +90,12 @@ class Providers(Section, frozen=True, kw_only=True):
     openrouter: Paid = Paid()
 
 
+DEFAULT_PROFILE = "chat_low_latency"
 LOCAL_DEFAULT = "local/qwen2.5-coder-0.5b-instruct"
+
+
+def _default_profiles() -> dict[str, tuple[str, ...]]:
+    return {DEFAULT_PROFILE: (LOCAL_DEFAULT,)}
 
 
 class ModelRouter(Listen, frozen=True, kw_only=True):
@@ -124,9 +103,7 @@ class ModelRouter(Listen, frozen=True, kw_only=True):
 
     port: Port = 7010
     providers: Providers = Providers()
-    profiles: dict[str, tuple[str, ...]] = msgspec.field(
-        default_factory=lambda: {"chat_low_latency": (LOCAL_DEFAULT,)}
-    )
+    profiles: dict[str, tuple[str, ...]] = msgspec.field(default_factory=_default_profiles)
     first_token_timeout_s: Seconds = 60.0
     total_timeout_s: Seconds = 300.0
 
@@ -142,7 +119,7 @@ class Ranking(Section, frozen=True, kw_only=True):
     """How found memories are ordered."""
 
     candidates: Positive = 50
-    half_life_days: Annotated[float, msgspec.Meta(gt=0)] = 30.0
+    half_life_days: Days = 30.0
     recency_weight: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.1
 
 
@@ -166,7 +143,7 @@ class OpenClaw(Listen, frozen=True, kw_only=True):
     """What Sonia can do. Files are read and written below `workspace` only."""
 
     port: Port = 7040
-    workspace: str = "workspace"
+    workspace: Text = "workspace"
     timeout_s: Seconds = 30.0
     max_file_bytes: Positive = 1_048_576
     max_output_bytes: Positive = 65_536
@@ -201,9 +178,9 @@ class Logging(Section, frozen=True, kw_only=True):
 class Paths(Section, frozen=True, kw_only=True):
     """Folders. A relative one is below the folder of the configuration file."""
 
-    data: str = "data"
-    logs: str = "logs"
-    models: str = "~/.cache/sonia/models"
+    data: Text = "data"
+    logs: Text = "logs"
+    models: Text = "~/.cache/sonia/models"
 
 
 class Shutdown(Section, frozen=True, kw_only=True):
@@ -212,16 +189,25 @@ class Shutdown(Section, frozen=True, kw_only=True):
     grace_s: Seconds = 10.0
 
 
-class Config(Section, frozen=True, kw_only=True):
-    """All of it. `source` is the file it came from, `root` what relative paths are below."""
+class Document(Section, frozen=True, kw_only=True):
+    """What a configuration file may hold."""
 
     services: Services = Services()
     logging: Logging = Logging()
     paths: Paths = Paths()
     shutdown: Shutdown = Shutdown()
 
+
+class Config(Document, frozen=True, kw_only=True):
+    """All of it, and where it came from.
+
+    `source` is the file, `root` what relative paths are below; `overrides` maps a key's path to
+    the environment variable that set it.
+    """
+
     source: str | None = None
     root: str = ""
+    overrides: dict[str, str] = {}
 
     def folder(self, path: str) -> Path:
         """Return `path` made absolute: `~` is the home folder, relative is below `root`."""
@@ -248,12 +234,12 @@ class Config(Section, frozen=True, kw_only=True):
         return self.folder(self.services.openclaw.workspace)
 
 
-FILE_SECTIONS = ("services", "logging", "paths", "shutdown")
+FILE_SECTIONS = Document.__struct_fields__
 HOME = Path("~/.sonia")
 
 
 def find_file(explicit: str | None = None, environ: Mapping[str, str] = os.environ) -> Path | None:
-    """The configuration file to use: the flag, `SONIA_CONFIG`, `./sonia.toml`, `~/.sonia/sonia.toml`.
+    """The file to use: the flag, `SONIA_CONFIG`, `./sonia.toml`, `~/.sonia/sonia.toml`.
 
     Raises `ConfigurationError` when one was named and is not there.
     """
@@ -272,7 +258,7 @@ def find_file(explicit: str | None = None, environ: Mapping[str, str] = os.envir
 def load(explicit: str | None = None, environ: Mapping[str, str] = os.environ) -> Config:
     """Read the file (if any), then the environment. Raises `ConfigurationError`."""
     path = find_file(explicit, environ)
-    raw = _read(path) if path else {}
+    raw = read(path) if path else {}
     root = path.parent if path else HOME.expanduser()
     return parse(raw, environ, source=str(path) if path else None, root=str(root))
 
@@ -285,167 +271,29 @@ def parse(
     root: str = "",
 ) -> Config:
     """Check a decoded document and the environment over it. Raises `ConfigurationError`."""
-    for key in raw:
-        if key not in FILE_SECTIONS:
-            raise _unknown(key, FILE_SECTIONS, source)
-    merged = _from_environment(raw, environ or {})
-    try:
-        config: Config = msgspec.convert(merged, Config, dec_hook=_decode)
-    except msgspec.ValidationError as error:
-        raise _explain(error, merged, source) from error
-    return msgspec.structs.replace(config, source=source, root=root)
+    if found := mistakes(Document, raw):
+        raise refuse(found, source)
+    merged, overrides = overlay(raw, environ or {}, Document)
+    _keep_default_profile(merged)
+    config = msgspec.structs.replace(
+        msgspec.convert(merged, Config, dec_hook=decode),
+        source=source,
+        root=root,
+        overrides=overrides,
+    )
+    if found := check(config):
+        raise refuse(found, source, overrides)
+    return config
+
+
+def _keep_default_profile(document: dict[str, Any]) -> None:
+    """Profiles that are added leave the one that answers when none is named."""
+    router = document.get("services", {}).get("model_router", {})
+    if "profiles" in router:
+        router["profiles"] = {**_default_profiles(), **router["profiles"]}
 
 
 def shown(config: Config) -> dict[str, Any]:
     """The effective configuration as plain values, secrets as `***`, for `config show`."""
-    plain: dict[str, Any] = msgspec.to_builtins(config, enc_hook=_encode)
+    plain: dict[str, Any] = msgspec.to_builtins(config, enc_hook=encode)
     return {key: plain[key] for key in FILE_SECTIONS}
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        data = path.read_bytes()
-        raw = msgspec.json.decode(data) if path.suffix == ".json" else tomllib.loads(data.decode())
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.DecodeError) as error:
-        raise ConfigurationError(f"{path}: {error}", path=str(path)) from error
-    if not isinstance(raw, dict):
-        raise ConfigurationError(f"{path}: expected an object with the keys {', '.join(FILE_SECTIONS)}.")
-    return raw
-
-
-def _decode(kind: type, value: Any) -> Any:
-    if kind is Secret and isinstance(value, str):
-        return Secret(value)
-    raise TypeError(f"Expected `str`, got `{type(value).__name__}`")
-
-
-def _encode(value: Any) -> Any:
-    if isinstance(value, Secret):
-        return str(value)
-    raise TypeError(type(value).__name__)
-
-
-# --- the environment -------------------------------------------------------------------
-
-
-def _from_environment(raw: dict[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:
-    merged: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(raw))
-    for name in sorted(environ):
-        if name.startswith("SONIA__"):
-            _put(merged, name, environ[name])
-    for path, name in (
-        (("anthropic", "api_key"), "ANTHROPIC_API_KEY"),
-        (("openrouter", "api_key"), "OPENROUTER_API_KEY"),
-        (("ollama", "base_url"), "OLLAMA_BASE_URL"),
-    ):
-        if environ.get(name):
-            _fill(merged, ("services", "model_router", "providers", *path), environ[name])
-    return merged
-
-
-def _put(document: dict[str, Any], name: str, text: str) -> None:
-    path = name.removeprefix("SONIA__").lower().split("__")
-    kind: Any = Config
-    for key in path:
-        fields = _keys(kind)
-        if key not in fields or (kind is Config and key not in FILE_SECTIONS):
-            known = FILE_SECTIONS if kind is Config else tuple(fields)
-            raise _unknown(key, known, f"environment variable {name}")
-        kind = fields[key]
-    try:
-        value = msgspec.convert(text, kind, strict=False, dec_hook=_decode)
-    except msgspec.ValidationError:
-        try:
-            value = msgspec.json.decode(text)
-            msgspec.convert(value, kind, dec_hook=_decode)
-        except msgspec.DecodeError as error:
-            raise ConfigurationError(
-                f"environment variable {name}: {_plain(str(error))}.", variable=name
-            ) from error
-    _at(document, tuple(path[:-1]), name)[path[-1]] = text if isinstance(value, Secret) else value
-
-
-def _fill(document: dict[str, Any], path: tuple[str, ...], text: str) -> None:
-    section = _at(document, path[:-1], path[-1])
-    current = section.get(path[-1], "")
-    if isinstance(current, str) and current.strip().lower() in PLACEHOLDERS:
-        section[path[-1]] = text
-
-
-def _at(document: dict[str, Any], path: tuple[str, ...], name: str) -> dict[str, Any]:
-    for key in path:
-        document = document.setdefault(key, {})
-        if not isinstance(document, dict):
-            raise ConfigurationError(f"{key} must be a table to set {name} in it.", key=key)
-    return document
-
-
-def _keys(kind: Any) -> dict[str, Any]:
-    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
-        return typing.get_type_hints(kind, include_extras=True)
-    if typing.get_origin(kind) is dict:
-        return _AnyKey(typing.get_args(kind)[1])
-    return {}
-
-
-class _AnyKey(dict[str, Any]):
-    def __init__(self, kind: Any) -> None:
-        super().__init__()
-        self._kind = kind
-
-    def __contains__(self, key: object) -> bool:
-        return True
-
-    def __missing__(self, key: str) -> Any:
-        return self._kind
-
-
-# --- saying what is wrong --------------------------------------------------------------
-
-_WHERE = re.compile(r"^(?P<what>.*?)(?: - at `(?:key in )?\$\.?(?P<path>[^`]*)`)?$", re.DOTALL)
-_FIELD = re.compile(r"unknown field `(?P<field>[^`]*)`")
-
-
-def _explain(
-    error: msgspec.ValidationError, document: dict[str, Any], source: str | None
-) -> ConfigurationError:
-    match = _WHERE.match(str(error))
-    what, path = (match["what"], match["path"] or "") if match else (str(error), "")
-    field = _FIELD.search(what)
-    keys = [key for key in path.split(".") if key]
-    if field:
-        kind: Any = Config
-        for key in keys:
-            kind = _keys(kind)[key]
-        return _unknown(".".join([*keys, field["field"]]), tuple(_keys(kind)), source)
-    value: Any = document
-    for key in keys:
-        value = value.get(key) if isinstance(value, dict) else None
-    secret = "key" in (keys[-1] if keys else "")
-    got = "" if secret or isinstance(value, dict) else f" (found {value!r})"
-    return ConfigurationError(
-        f"{_in(source)}{path or 'the document'}: {_plain(what)}{got}.", key=path, source=source
-    )
-
-
-def _plain(what: str) -> str:
-    text = _WHERE.sub(lambda match: match["what"], what).replace("`", "")
-    for ours, theirs in {"int": "an integer", "str": "a string", "float": "a number", "bool": "true or false"}.items():
-        text = re.sub(rf"\b{ours}\b", theirs, text)
-    return text.replace("Expected", "expected").replace("object", "a table")
-
-
-def _unknown(path: str, known: tuple[str, ...], source: str | None) -> ConfigurationError:
-    near = difflib.get_close_matches(path.rpartition(".")[2], known, n=1)
-    hint = f"Did you mean '{near[0]}'? " if near else ""
-    return ConfigurationError(
-        f"{_in(source)}{path}: unknown key. {hint}Known keys here: {', '.join(known)}.",
-        key=path,
-        source=source,
-    )
-
-
-def _in(source: str | None) -> str:
-    return f"{source}: " if source else ""
-
-

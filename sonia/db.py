@@ -78,8 +78,11 @@ class Database:
                 connection = connect(self.path, read_only=True)
                 self._local.connection = connection
                 self._opened.append(connection)
-            with connection:
+            connection.execute("BEGIN")
+            try:
                 return work(connection)
+            finally:
+                connection.execute("ROLLBACK")
         except apsw.Error as error:
             raise translate(error) from error
 
@@ -217,7 +220,8 @@ def _migrate(connection: apsw.Connection, path: Path, migrations: Path) -> None:
         "(name TEXT PRIMARY KEY, sha256 TEXT NOT NULL, applied_at TEXT NOT NULL) STRICT"
     )
     files = {file.name: file for file in sorted(migrations.glob("*.sql")) if _NAME.match(file.name)}
-    applied = dict(connection.execute("SELECT name, sha256 FROM schema_migrations").fetchall())
+    rows = connection.execute("SELECT name, sha256 FROM schema_migrations")
+    applied = {str(name): str(digest) for name, digest in rows}
     if unknown := sorted(set(applied) - set(files)):
         raise SchemaTooNew(
             f"{path} was written by a newer Sonia (it has {unknown[-1]}). Update this one, "

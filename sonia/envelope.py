@@ -15,8 +15,12 @@ from typing import Any, Generic, TypeVar
 import msgspec
 import structlog
 from litestar import Request, Response
-from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException
-from litestar.exceptions import ValidationException
+from litestar.exceptions import (
+    HTTPException,
+    MethodNotAllowedException,
+    NotFoundException,
+    ValidationException,
+)
 from litestar.types import ExceptionHandlersMap
 
 from sonia.errors import (
@@ -32,7 +36,7 @@ from sonia.errors import (
     Unavailable,
 )
 from sonia.log import get_logger
-from sonia.types import Value, new_id, now, rfc3339
+from sonia.types import Value, new_id
 
 T = TypeVar("T")
 
@@ -229,8 +233,8 @@ def _invalid(error: ValidationException) -> InvalidRequest:
 def respond(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """Litestar's exception handler for every route."""
     known = translate(error, request.url.path, request.method)
-    if known.status >= 500 and not isinstance(error, SoniaError):
-        get_logger("sonia").error("unhandled", path=request.url.path, exc_info=error)
+    if isinstance(known, Internal):
+        get_logger(current().service).error("unhandled", path=request.url.path, exc_info=error)
     status, headers, body = encode_failure(known, request.headers.get("accept", ""))
     media_type = headers.pop("content-type")
     return Response(body, status_code=status, headers=headers, media_type=media_type)
@@ -239,25 +243,3 @@ def respond(request: Request[Any, Any, Any], error: Exception) -> Response[bytes
 def exception_handlers() -> ExceptionHandlersMap:
     """What the app is given; everything goes through `respond`."""
     return {HTTPException: respond, Exception: respond}
-
-
-# --- health ------------------------------------------------------------------------------
-
-
-class Health(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The bare answer of `/healthz`; `reason` only when `ok` is false."""
-
-    ok: bool
-    service: str
-    timestamp: str
-    reason: str | None = None
-
-
-def healthy(service: str) -> Health:
-    """`service` can do its job."""
-    return Health(ok=True, service=service, timestamp=rfc3339(now()))
-
-
-def unhealthy(service: str, reason: str) -> Health:
-    """`service` can't do its job, because of `reason`."""
-    return Health(ok=False, service=service, timestamp=rfc3339(now()), reason=reason)

@@ -42,6 +42,7 @@ class Written(Value):
 
 E = TypeVar("E", bound=Value)
 Listener = Callable[[Any], Awaitable[Any]]
+Undo = Callable[[], None]
 
 
 class Bus:
@@ -50,7 +51,7 @@ class Bus:
     def __init__(self) -> None:
         self._listeners: dict[type[Value], list[Listener]] = defaultdict(list)
 
-    def subscribe(self, kind: type[E], listener: Callable[[E], Awaitable[Any]]) -> Callable[[], None]:
+    def subscribe(self, kind: type[E], listener: Callable[[E], Awaitable[Any]]) -> Undo:
         """Have `listener` told of every `kind`; call the result to stop."""
         self._listeners[kind].append(listener)
         return lambda: self._listeners[kind].remove(listener)
@@ -62,7 +63,9 @@ class Bus:
         kept = []
         for answer in answers:
             if isinstance(answer, Exception):
-                get_logger("sonia").error("listener failed", fact=type(event).__name__, exc_info=answer)
+                get_logger("sonia").error(
+                    "listener failed", fact=type(event).__name__, exc_info=answer
+                )
             elif isinstance(answer, BaseException):
                 raise answer
             else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import secrets
-from typing import Any, Literal, NewType
+from typing import Any, Literal, NewType, dataclass_transform
 
 import msgspec
 
@@ -20,7 +20,14 @@ Origin = Literal["owner", "model", "web", "file", "memory", "tool", "speaker"]
 DEFAULT_USER = UserId("owner")
 
 
-class Value(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(msgspec.field,))
+class _ValueMeta(msgspec.StructMeta):
+    """Tells type checkers what `Value` hands down to its subclasses."""
+
+
+class Value(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, metaclass=_ValueMeta
+):
     """Base of every value on the wire: immutable, and an unknown field is an error."""
 
 

@@ -27,6 +27,10 @@ class ApprovalSettled(Conflict):
     """It was answered, used, cancelled or has expired; `details["state"]` says which."""
 
 
+class ApprovalUnanswered(Conflict):
+    """It can't be used yet: the person has not answered."""
+
+
 class ScopeMismatch(PolicyDenied):
     """The approval was given for another call: arguments, files, tool or policy changed."""
 
@@ -172,11 +176,27 @@ class Control(Protocol):
         """
         ...
 
+    async def gate(
+        self,
+        tool_name: str,
+        args: dict[str, Any],
+        *,
+        origins: tuple[Origin, ...] = ("owner",),
+        session_id: str | None = None,
+    ) -> Decision:
+        """Have the planner make the call exact, and judge it; nothing runs.
+
+        A tool that does not exist, or arguments that don't fit it, are `denied`. Raises what
+        `judge` raises, and `Unavailable` while no planner is there.
+        """
+        ...
+
     async def redeem(self, approval_id: ApprovalId, plan: Plan) -> Decision:
         """Use an approval up, once, for exactly this plan.
 
         One compare-and-set; of any number of callers at once, one succeeds. Raises
-        `ApprovalNotFound`, `ApprovalSettled`, `ScopeMismatch` (which leaves it unused).
+        `ApprovalNotFound`, `ApprovalUnanswered`, `ApprovalSettled`, `ScopeMismatch` (which
+        leaves it unused).
         """
         ...
 
@@ -191,7 +211,10 @@ class Control(Protocol):
         ...
 
     async def withdraw(self, approval_id: ApprovalId, reason: str) -> None:
-        """Cancel it if it is still pending or unused: who asked went away."""
+        """Cancel it if it is still pending or unused: who asked went away.
+
+        Does nothing to one that is settled. Raises `ApprovalNotFound`.
+        """
         ...
 
     async def approval(self, approval_id: ApprovalId) -> Approval:
@@ -209,7 +232,10 @@ class Control(Protocol):
         ...
 
     async def set_policy(self, rules: tuple[Rule, ...], *, by: str) -> Policy:
-        """Replace the rules; the version goes up by one."""
+        """Replace the rules; the version goes up by one and open approvals are cancelled.
+
+        Raises `InvalidRequest` for a rule that could never match.
+        """
         ...
 
     async def record(self, kind: str, data: dict[str, Any]) -> LedgerEntry:
@@ -234,6 +260,10 @@ class Control(Protocol):
 
     async def vitals(self) -> dict[str, Vital]:
         """Ask every probe at once, each for at most a second."""
+        ...
+
+    async def probe(self) -> dict[str, object]:
+        """How control itself is. Raises `Unavailable` when it can't read or write."""
         ...
 
 

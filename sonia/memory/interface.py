@@ -19,6 +19,8 @@ from sonia.types import MemoryId, Origin, Role, Value
 
 SearchMode = Literal["hybrid", "vector", "text"]
 MemoryType = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
+EventKind = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_.]{0,63}$")]
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 Unit = Annotated[float, msgspec.Meta(ge=0, le=1)]
 MAX_CONTENT_CHARS = 100_000
 Content = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_CONTENT_CHARS)]
@@ -38,8 +40,8 @@ class NewMemory(Value):
     type: MemoryType
     content: Content
     metadata: dict[str, Any] = {}
-    user_id: str = "owner"
-    session_id: str | None = None
+    user_id: Name = "owner"
+    session_id: Name | None = None
     valid_from: dt.datetime | None = None
     importance: Unit = 0.5
     origin: Origin = "owner"
@@ -74,9 +76,9 @@ class Query(Value):
 
     query: Annotated[str, msgspec.Meta(max_length=10_000)]
     limit: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 10
-    types: tuple[str, ...] = ()
-    user_id: str | None = None
-    session_id: str | None = None
+    types: tuple[MemoryType, ...] = ()
+    user_id: Name | None = None
+    session_id: Name | None = None
     since: dt.datetime | None = None
     until: dt.datetime | None = None
     mode: SearchMode = "hybrid"
@@ -100,6 +102,15 @@ class Found(Value):
     hits: tuple[Hit, ...]
     mode: SearchMode
     took_ms: float
+
+
+class NewEvent(Value):
+    """What to add to the ledger. Kinds of Sonia's own (`turn.…`, `memory.…`) are refused."""
+
+    kind: EventKind
+    data: dict[str, Any] = {}
+    user_id: Name = "owner"
+    session_id: Name | None = None
 
 
 class Event(Value):
@@ -188,7 +199,10 @@ class Memory(Protocol):
         ...
 
     async def forget(self, memory_id: MemoryId) -> None:
-        """Erase it from rows, versions, vectors and text index. Raises `EntryNotFound`."""
+        """Erase it from rows, versions, vectors and text index. Raises `EntryNotFound`.
+
+        The turn it was taken from is erased from the ledger with it.
+        """
         ...
 
     async def search(self, query: Query) -> Found:
@@ -204,19 +218,33 @@ class Memory(Protocol):
         ...
 
     async def append(
-        self, kind: str, data: dict[str, Any], *, user_id: str = "owner", session_id: str | None = None
+        self,
+        kind: str,
+        data: dict[str, Any],
+        *,
+        user_id: str = "owner",
+        session_id: str | None = None,
     ) -> Event:
         """Add to the ledger, under the current correlation id."""
         ...
 
     async def events(
-        self, *, session_id: str | None = None, kind: str | None = None, after: int = 0, limit: int = 100
+        self,
+        *,
+        session_id: str | None = None,
+        kind: str | None = None,
+        after: int = 0,
+        limit: int = 100,
     ) -> tuple[Event, ...]:
         """Rows with a number above `after`, oldest first."""
         ...
 
     async def open_session(
-        self, session_id: str | None = None, *, user_id: str = "owner", metadata: dict[str, Any] | None = None
+        self,
+        session_id: str | None = None,
+        *,
+        user_id: str = "owner",
+        metadata: dict[str, Any] | None = None,
     ) -> Session:
         """Return the session with this id, made if it is not there; without an id, a new one."""
         ...
@@ -238,4 +266,8 @@ class Memory(Protocol):
 
     async def history(self, session_id: str, *, limit: int = 50) -> tuple[Utterance, ...]:
         """The newest `limit` utterances, oldest first; empty for an unknown session."""
+        ...
+
+    async def probe(self) -> dict[str, object]:
+        """Detail for `/status`. Raises `Unavailable` with the reason when it can't do its job."""
         ...

@@ -1,0 +1,40 @@
+"""Which model answers: every model behind one door."""
+
+from sonia.router.interface import (
+    AnswerCut,
+    ChatEvent,
+    ChatRequest,
+    ContextExceeded,
+    Embeddings,
+    Finished,
+    FinishReason,
+    ModelInfo,
+    ModelNotFound,
+    ModelNotReady,
+    ProviderInfo,
+    Route,
+    Router,
+    TextDelta,
+    ToolCallProposed,
+)
+from sonia.router.service import FallbackRouter, open_router
+
+__all__ = [
+    "AnswerCut",
+    "ChatEvent",
+    "ChatRequest",
+    "ContextExceeded",
+    "Embeddings",
+    "FallbackRouter",
+    "FinishReason",
+    "Finished",
+    "ModelInfo",
+    "ModelNotFound",
+    "ModelNotReady",
+    "ProviderInfo",
+    "Route",
+    "Router",
+    "TextDelta",
+    "ToolCallProposed",
+    "open_router",
+]

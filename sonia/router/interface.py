@@ -151,7 +151,7 @@ class Router(Protocol):
         ...
 
     async def count_tokens(self, messages: Sequence[Message], model: str | None = None) -> int:
-        """How many tokens the prompt takes with this model's template; an estimate for remote ones."""
+        """How many tokens the prompt takes; an estimate for remote models."""
         ...
 
     def context_tokens(self, model: str | None = None, profile: str = "chat_low_latency") -> int:
@@ -168,4 +168,8 @@ class Router(Protocol):
 
     def models(self) -> tuple[ModelInfo, ...]:
         """Every model that `chat` or `embeddings` may be asked for."""
+        ...
+
+    async def probe(self) -> dict[str, object]:
+        """Detail for `/status`. Raises `Unavailable` when no provider can serve or come to."""
         ...

@@ -1,0 +1,36 @@
+"""What Sonia can do: the face of the tools module."""
+
+from sonia.tools.http import routes
+from sonia.tools.interface import (
+    ActionError,
+    ActionNotFound,
+    ArgumentsInvalid,
+    Call,
+    FileChanged,
+    KeyReused,
+    Outcome,
+    Status,
+    ToolFailed,
+    ToolInfo,
+    ToolNotFound,
+    Tools,
+)
+from sonia.tools.service import GuardedTools, open_tools
+
+__all__ = [
+    "ActionError",
+    "ActionNotFound",
+    "ArgumentsInvalid",
+    "Call",
+    "FileChanged",
+    "GuardedTools",
+    "KeyReused",
+    "Outcome",
+    "Status",
+    "ToolFailed",
+    "ToolInfo",
+    "ToolNotFound",
+    "Tools",
+    "open_tools",
+    "routes",
+]

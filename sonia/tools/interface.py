@@ -36,6 +36,10 @@ class ToolFailed(SoniaError):
     """The tool ran and could not do it; `message` says why, for the person and the model."""
 
 
+class FileChanged(Conflict):
+    """A file is not what it was when the call was planned; nothing was done."""
+
+
 class ToolInfo(Value):
     """What there is to know of a tool. `arguments` is a JSON Schema of type object."""
 
@@ -52,7 +56,8 @@ class Call(Value):
     """Somebody wants a tool used.
 
     `approval_id` redeems an approval given for this same call. `dry_run` plans and judges, and
-    neither runs nor asks. With `follow_up` an approved call runs by itself later, as it was
+    neither runs nor asks: its outcome has the status that the call itself would have, and the
+    result `{"dry_run": true}`. With `follow_up` an approved call runs by itself later, as it was
     planned; without it the caller comes back with the `approval_id`.
     """
 
@@ -142,4 +147,8 @@ class Tools(Protocol):
 
     async def actions(self, limit: int = 50) -> tuple[Outcome, ...]:
         """Newest first."""
+        ...
+
+    async def probe(self) -> dict[str, object]:
+        """Tools, workspace and sandbox. Raises `Unavailable` when the workspace can't be used."""
         ...

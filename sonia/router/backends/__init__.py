@@ -1,0 +1,1 @@
+"""Those who can answer: the model in this process, and the providers outside."""

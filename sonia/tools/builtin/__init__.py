@@ -1,0 +1,27 @@
+"""The tools that come with Sonia, one file each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sonia.tools.builtin.file_list import FileList
+from sonia.tools.builtin.file_read import FileRead
+from sonia.tools.builtin.file_write import FileWrite
+from sonia.tools.builtin.math_evaluate import MathEvaluate
+from sonia.tools.builtin.shell_run import ShellRun
+from sonia.tools.builtin.system_info import SystemInfo
+from sonia.tools.files import Workspace
+from sonia.tools.sandbox import Sandbox
+from sonia.tools.tool import Tool
+
+
+def builtin_tools(workspace: Workspace, sandbox: Sandbox) -> tuple[Tool[Any], ...]:
+    """All of them, for one workspace."""
+    return (
+        FileRead(workspace),
+        FileList(workspace),
+        FileWrite(workspace),
+        ShellRun(sandbox, workspace),
+        SystemInfo(workspace.root),
+        MathEvaluate(),
+    )

@@ -14,14 +14,15 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Self, TypeVar
+from typing import IO, ParamSpec, Self, TypeVar
 
 from sonia.errors import SoniaError, StorageFull, Unavailable, UpstreamError
-from sonia.weights_catalogue import WeightsFile
+from sonia.weights.catalogue import WeightsFile
 
 CHUNK_BYTES = 1 << 20
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -33,7 +34,7 @@ class Unpinned(SourceFailed):
     """Other bytes than the pinned ones."""
 
 
-class Stopped(Exception):  # noqa: N818 - not a failure: the answer to a cancelled pull
+class Stopped(Exception):
     """Work in a thread noticed that nobody waits for it any more."""
 
 
@@ -46,9 +47,9 @@ class Stop(threading.Event):
             raise Stopped
 
 
-async def in_thread(stop: Stop, work: Callable[[], T]) -> T:
+async def in_thread(stop: Stop, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Run `work` off the loop. When cancelled, set `stop` and leave once it has ended."""
-    task = asyncio.ensure_future(asyncio.to_thread(work))
+    task = asyncio.ensure_future(asyncio.to_thread(work, *args, **kwargs))
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
@@ -107,14 +108,20 @@ class Landing:
 
     def restart(self) -> None:
         """Throw away what is there and begin again."""
-        self._sink.truncate(0)
+        try:
+            self._sink.seek(0)
+            self._sink.truncate()
+        except OSError as error:
+            raise translated(error, self._part) from error
         self._hash, self.done_bytes = hashlib.sha256(), 0
 
     def write(self, chunk: bytes) -> None:
         """Append. Raises `Unpinned` as soon as there are more bytes than pinned."""
         if self.done_bytes + len(chunk) > self.file.size_bytes:
             self.restart()
-            raise Unpinned(f"{self.file.path} is longer than the pinned {self.file.size_bytes} bytes")
+            raise Unpinned(
+                f"{self.file.path} is longer than the pinned {self.file.size_bytes} bytes"
+            )
         try:
             self._sink.write(chunk)
         except OSError as error:
@@ -122,14 +129,19 @@ class Landing:
         self._count(chunk)
 
     def land(self) -> None:
-        """Check, sync, rename. Raises `Unpinned` and removes what was not the pinned file."""
-        if self._hash.hexdigest() != self.file.sha256:
+        """Check, sync, rename. Raises `SourceFailed` when bytes are missing, and `Unpinned`,
+        having thrown them away, when they are not the pinned ones."""
+        if self.done_bytes < self.file.size_bytes:
+            ended = f"{self.done_bytes} of {self.file.size_bytes} bytes"
+            raise SourceFailed(f"{self.file.path} ended after {ended}")
+        found = self._hash.hexdigest()
+        if found != self.file.sha256:
             self.restart()
             raise Unpinned(
-                f"{self.file.path} has another SHA-256 ({self._hash.hexdigest()}) "
-                f"than the pinned one ({self.file.sha256})"
-                if self.done_bytes
-                else ""
+                f"{self.file.path}: expected SHA-256 {self.file.sha256}, found {found}",
+                file=self.file.path,
+                expected=self.file.sha256,
+                found=found,
             )
         try:
             self._sink.flush()
@@ -142,10 +154,10 @@ class Landing:
 
     def close(self) -> None:
         """Leave; a second time does nothing."""
-        with suppress(OSError):  # a full disk, already told
-            self._sink.close()
-        empty = not self._resume or not self.done_bytes
-        if empty:
+        if self._out is not None:
+            with suppress(OSError):  # a full disk, already told
+                self._out.close()
+        if not (self._resume and self.done_bytes):
             self._part.unlink(missing_ok=True)
 
     def __enter__(self) -> Self:

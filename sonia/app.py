@@ -1,0 +1,137 @@
+"""The composition root: the only file that knows every module.
+
+Parts are entered in the order in which they need each other and left in the reverse one.
+Nothing here waits for a model: weights are fetched and warmed behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection
+from contextlib import AsyncExitStack, asynccontextmanager
+from importlib.resources import files
+from pathlib import Path
+
+import msgspec
+
+from sonia.config import Config, Local, ModelRouter
+from sonia.control import Control, Operator, open_control, open_operator
+from sonia.db import Database, open_database
+from sonia.errors import ConfigurationError
+from sonia.events import Bus
+from sonia.gateway import Turns, open_turns
+from sonia.health import Probe
+from sonia.memory import Memory, open_memory
+from sonia.router import Router, open_router
+from sonia.running import holding
+from sonia.tools import Tools, open_tools
+from sonia.voice import TalkingSessions, open_voice
+from sonia.weights import Weights, needed
+
+MODULES = ("gateway", "router", "memory", "voice", "tools", "control")
+TALKING = frozenset({"gateway", "voice", "router"})
+
+
+class Sonia(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that runs, whoever it serves.
+
+    `turns` is the assistant; the rest are its parts, each behind its module's interface.
+    """
+
+    config: Config
+    bus: Bus
+    weights: Weights
+    db: Database
+    control: Control
+    operator: Operator
+    router: Router
+    memory: Memory
+    tools: Tools
+    turns: Turns
+    voice: TalkingSessions
+
+    def probes(self) -> dict[str, Probe]:
+        """Each module's own account of itself, by the module's name."""
+        return {
+            "gateway": self._edge,
+            "router": self.router.probe,
+            "memory": self.memory.probe,
+            "voice": self.voice.probe,
+            "tools": self.tools.probe,
+            "control": self.control.probe,
+        }
+
+    async def _edge(self) -> dict[str, object]:
+        progress = [self.weights.progress(name) for name in needed(self.config)]
+        return {"weights": {item.name: msgspec.to_builtins(item) for item in progress}}
+
+
+def check_modules(names: Collection[str]) -> tuple[str, ...]:
+    """Return `names` in our order. Raises `ConfigurationError` for one that is no module."""
+    unknown = [name for name in names if name not in MODULES]
+    if unknown:
+        raise ConfigurationError(
+            f"No module {unknown[0]!r}. There are {', '.join(MODULES)}.", unknown=unknown
+        )
+    return tuple(name for name in MODULES if name in names)
+
+
+@asynccontextmanager
+async def open_sonia(config: Config, *, modules: Collection[str] = MODULES) -> AsyncIterator[Sonia]:
+    """Open everything in this process, without HTTP.
+
+    Takes the data folder for itself: raises `AlreadyRunning` when another process has it. With
+    `modules` that don't talk, no chat model is loaded.
+    """
+    services = config.services
+    bus = Bus()
+    weights = Weights(config.models)
+    async with AsyncExitStack() as stack:
+        stack.enter_context(holding(config.data))
+        enter = stack.enter_async_context
+        db = await enter(open_database(config.data / "sonia.db", migrations()))
+        operator = open_operator(config.data)
+        control = await enter(open_control(services.eva_os, db))
+        routing = services.model_router
+        if not TALKING.intersection(modules):
+            routing = _without_chat(config)
+        router = await enter(open_router(routing, services.memory_engine.embeddings, weights))
+        memory = await enter(
+            open_memory(
+                services.memory_engine, db, router.embeddings, bus, config.data / "text-index"
+            )
+        )
+        tools = await enter(open_tools(services.openclaw, control, db, config.workspace))
+        turns = await enter(
+            open_turns(services.api_gateway, router=router, memory=memory, tools=tools, bus=bus)
+        )
+        voice = await enter(open_voice(services.pipecat, turns))
+        stack.callback(control.plan_with(tools))
+        sonia = Sonia(
+            config=config,
+            bus=bus,
+            weights=weights,
+            db=db,
+            control=control,
+            operator=operator,
+            router=router,
+            memory=memory,
+            tools=tools,
+            turns=turns,
+            voice=voice,
+        )
+        for name, probe in sonia.probes().items():
+            stack.callback(control.watch(name, probe))
+        yield sonia
+
+
+def migrations() -> Path:
+    """The folder of migrations: beside the package in a checkout, inside it when installed."""
+    checkout = Path(__file__).parent.parent / "migrations"
+    installed = Path(str(files("sonia"))) / "_migrations"
+    return installed if installed.is_dir() else checkout
+
+
+def _without_chat(config: Config) -> ModelRouter:
+    routing = config.services.model_router
+    providers = msgspec.structs.replace(routing.providers, local=Local(models=()))
+    return msgspec.structs.replace(routing, providers=providers)

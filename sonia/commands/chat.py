@@ -1,0 +1,204 @@
+"""`sonia chat`: talk to the running server and watch the answer come."""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from sonia.commands import terminal
+from sonia.commands.server import Server
+from sonia.config import Config
+from sonia.errors import SoniaError, Unavailable, UpstreamError
+
+EPILOG = """\
+examples:
+  sonia chat                          a conversation; Ctrl-C stops an answer, Ctrl-D leaves
+  sonia chat "My dog is called Biscuit."
+  sonia chat --session ses_…          go on with an earlier conversation
+  sonia chat < questions.txt          each line is a message, all in one conversation
+
+In a conversation, /new begins another one. When Sonia wants to do something that needs your
+consent, she shows exactly what, and waits for a yes.
+"""
+PROMPT = "you> "
+
+
+def add(subparsers: Any) -> None:
+    """Add the command."""
+    about = "Talk to Sonia."
+    parser = subparsers.add_parser("chat", help=about, description=about, epilog=EPILOG)
+    parser.add_argument("text", nargs="*", metavar="TEXT", help="one message; without, a dialogue")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--session", metavar="ID", help="go on with this session")
+    which.add_argument(
+        "--new", action="store_true", help="begin a new session (so it is without --session too)"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace, config: Config) -> int:
+    """Send what was typed, in one session; 1 when something was not answered."""
+    conversation = Conversation(Server.find(config), config.data, args.session)
+    if text := " ".join(args.text).strip():
+        conversation.say(text)
+        return 0
+    if not sys.stdin.isatty():
+        return _each_line(conversation)
+    return _dialogue(conversation)
+
+
+def _each_line(conversation: Conversation) -> int:
+    failed = 0
+    for line in sys.stdin:
+        if text := line.strip():
+            failed |= not _said(conversation, text)
+    return int(failed)
+
+
+def _dialogue(conversation: Conversation) -> int:
+    with suppress(ImportError):  # Windows edits lines by itself
+        import readline  # noqa: F401  makes input() editable
+    terminal.note("Talk to Sonia. Ctrl-C stops an answer, Ctrl-D leaves, /new begins anew.")
+    while True:
+        try:
+            text = input(PROMPT).strip()
+        except EOFError:
+            print()
+            break
+        except KeyboardInterrupt:
+            print()
+            continue
+        if text == "/new":
+            conversation.session_id = None
+        elif text:
+            _answered(conversation, text)
+    if conversation.session_id:
+        terminal.note(f"Go on later with: sonia chat --session {conversation.session_id}")
+    return 0
+
+
+def _answered(conversation: Conversation, text: str) -> None:
+    try:
+        _said(conversation, text)
+    except KeyboardInterrupt:  # hanging up has cancelled the turn
+        print(flush=True)
+        terminal.note("(stopped)")
+
+
+def _said(conversation: Conversation, text: str) -> bool:
+    try:
+        conversation.say(text)
+    except SoniaError as error:
+        terminal.note(f"sonia: {error.message}")
+        return False
+    return True
+
+
+class Conversation:
+    """Messages of one session. `session_id` is known after the first one."""
+
+    def __init__(self, server: Server, data: Path, session_id: str | None = None) -> None:
+        self._server = server
+        self._data = data
+        self.session_id = session_id
+        self._open_line = False
+        self._done = False
+        self._on: dict[str, Callable[[dict[str, Any]], None]] = {
+            "turn.started": self._started,
+            "response.delta": self._delta,
+            "tool.call": self._called,
+            "tool.result": self._answered,
+            "approval.required": self._asked,
+            "response.done": self._finished,
+            "error": self._failed,
+        }
+
+    def say(self, text: str) -> None:
+        """Print the answer as it comes. Raises `SoniaError` when there is none, or not all."""
+        body = {"text": text}
+        if self.session_id:
+            body["session_id"] = self.session_id
+        self._done = False
+        try:
+            with self._server.events("/v1/chat", body) as events:
+                self._follow(events)
+        finally:
+            self._end_line()
+
+    def _follow(self, events: Iterator[tuple[str, Any]]) -> None:
+        for name, data in events:
+            if name in self._on and isinstance(data, dict):
+                self._on[name](data)
+        if not self._done:
+            raise Unavailable("The answer broke off: the server went away.")
+
+    def _started(self, data: dict[str, Any]) -> None:
+        self.session_id = data.get("session_id", self.session_id)
+
+    def _delta(self, data: dict[str, Any]) -> None:
+        text = terminal.harmless(str(data.get("text", "")))
+        print(text, end="", flush=True)
+        self._open_line = not text.endswith("\n") if text else self._open_line
+
+    def _called(self, data: dict[str, Any]) -> None:
+        import json
+
+        self._end_line()
+        terminal.note(f"· {data.get('name')} {json.dumps(data.get('arguments'))}")
+
+    def _answered(self, data: dict[str, Any]) -> None:
+        self._end_line()
+        more = f": {data['message']}" if data.get("message") else ""
+        terminal.note(f"· {data.get('name')} {data.get('status')}{more}")
+
+    def _asked(self, data: dict[str, Any]) -> None:
+        self._end_line()
+        approval_id = str(data.get("approval_id"))
+        print(question(data), file=sys.stderr, flush=True)
+        if not terminal.is_interactive():
+            terminal.note(f"Waiting. To allow it: sonia approvals approve {approval_id}")
+            return
+        verb = "approve" if terminal.confirm("Allow? [y/N] ") else "deny"
+        try:
+            settle(self._server, self._data, approval_id, verb)
+        except SoniaError as error:  # expired or answered elsewhere: the stream says what follows
+            terminal.note(f"sonia: {error.message}")
+
+    def _finished(self, data: dict[str, Any]) -> None:
+        self._done = True
+
+    def _failed(self, data: dict[str, Any]) -> None:
+        failure = data.get("error") or {}
+        self._end_line()
+        raise UpstreamError(str(failure.get("message") or "The turn failed."))
+
+    def _end_line(self) -> None:
+        if self._open_line:
+            print(flush=True)
+            self._open_line = False
+
+
+def question(data: dict[str, Any]) -> str:
+    """What a person is asked, with the whole preview and nothing in it hidden."""
+    tool, tier = terminal.visible(str(data.get("tool"))), data.get("risk_tier")
+    preview = terminal.visible(str(data.get("preview", ""))).splitlines()
+    lines = [f"Sonia asks to use {tool} (risk {tier} of 3):", *(f"    {line}" for line in preview)]
+    with suppress(ValueError):  # a server that doesn't say
+        until = dt.datetime.fromisoformat(str(data.get("expires_at"))).astimezone()
+        lines.append(f"The question stands until {until:%H:%M:%S}.")
+    return "\n".join(lines)
+
+
+def settle(server: Server, data: Path, approval_id: str, verb: str, reason: str = "") -> Any:
+    """Answer with the operator's token; `verb` is approve or deny. Raises `SoniaError`."""
+    from urllib.parse import quote
+
+    from sonia.control import read_token
+
+    path = f"/v1/approvals/{quote(approval_id, safe='')}/{verb}"
+    return server.post(path, {"reason": reason} if reason else {}, token=read_token(data))

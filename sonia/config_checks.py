@@ -1,0 +1,117 @@
+"""What no single key can know: settings that are each right and together impossible."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from sonia.config_errors import Mistake, quoted
+
+if TYPE_CHECKING:
+    from sonia.config import Config, Listen, ModelRouter
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+PROVIDERS = ("local", "ollama", "anthropic", "openrouter")
+
+
+def check(config: Config) -> list[Mistake]:
+    """Everything that would fail later, in the order of the sections."""
+    services = {name: getattr(config.services, name) for name in config.services.__struct_fields__}
+    router = config.services.model_router
+    return [
+        *_addresses(services),
+        *_urls(router),
+        *_profiles(router),
+        *_folders(config),
+    ]
+
+
+def _addresses(services: dict[str, Listen]) -> Iterator[Mistake]:
+    taken: dict[int, str] = {}
+    for name, listen in services.items():
+        if listen.host not in LOOPBACK:
+            yield Mistake(
+                ("services", name, "host"),
+                f"{quoted(listen.host)} would let other machines in, and there is no sign-in yet. "
+                f"Use {', '.join(LOOPBACK[:-1])} or {LOOPBACK[-1]}.",
+            )
+        if listen.port in taken:
+            yield Mistake(
+                ("services", name, "port"),
+                f"{listen.port} is already the port of services.{taken[listen.port]}. "
+                "Give each service its own, or 0 for any free one.",
+            )
+        elif listen.port:
+            taken[listen.port] = name
+
+
+def _urls(router: ModelRouter) -> Iterator[Mistake]:
+    for name in PROVIDERS[1:]:
+        url = getattr(router.providers, name).base_url
+        if url and (wrong := _wrong_url(url)):
+            path = ("services", "model_router", "providers", name, "base_url")
+            yield Mistake(path, f"{wrong} Expected a URL like http://127.0.0.1:11434.")
+
+
+def _wrong_url(url: str) -> str | None:
+    try:
+        parts = urlsplit(url)
+        whole = bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        return "not a URL."
+    if parts.scheme not in ("http", "https") or not whole or not url.isprintable() or " " in url:
+        return "not an http or https URL."
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        return "a name, a password or a query does not belong here."
+    return None
+
+
+def _profiles(router: ModelRouter) -> Iterator[Mistake]:
+    path = ("services", "model_router", "profiles")
+    for profile, models in router.profiles.items():
+        if not models:
+            yield Mistake((*path, profile), "expected at least one model, found an empty list.")
+        for index, model in enumerate(models):
+            if wrong := _wrong_model(model, router.providers.local.models):
+                yield Mistake((*path, profile, f"[{index}]"), wrong)
+
+
+def _wrong_model(model: str, local: tuple[str, ...]) -> str | None:
+    provider, slash, name = model.partition("/")
+    if not slash or not name or not model.isprintable() or " " in model:
+        return (
+            f'{quoted(model)} is not a model id. Expected "provider/model", '
+            f"with a provider of {', '.join(PROVIDERS)}."
+        )
+    if provider not in PROVIDERS:
+        return f"unknown provider {quoted(provider)}. Known providers: {', '.join(PROVIDERS)}."
+    if provider == "local" and name not in local:
+        return (
+            f"the local model '{name}' is not in services.model_router.providers.local.models "
+            f"({', '.join(local) or 'which is empty'}). Add it there or name one of those."
+        )
+    return None
+
+
+def _folders(config: Config) -> Iterator[Mistake]:
+    folders = {
+        ("paths", "data"): config.paths.data,
+        ("paths", "logs"): config.paths.logs,
+        ("paths", "models"): config.paths.models,
+        ("services", "openclaw", "workspace"): config.services.openclaw.workspace,
+    }
+    found: dict[tuple[str, ...], Path] = {}
+    for path, folder in folders.items():
+        if not folder.isprintable():
+            yield Mistake(path, "a path has no control characters.")
+        try:
+            found[path] = config.folder(folder)
+        except RuntimeError:
+            yield Mistake(path, "there is no such user's home folder. Write the path in full.")
+    if len(found) == len(folders) and config.data.is_relative_to(config.workspace):
+        yield Mistake(
+            ("services", "openclaw", "workspace"),
+            "paths.data lies in it, so tools would reach Sonia's own data. Choose another folder.",
+        )

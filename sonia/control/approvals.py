@@ -1,0 +1,269 @@
+"""Questions to a person: asked, answered, used once, or over.
+
+What is decided here is decided by one UPDATE of `store`, with its ledger row in the same
+transaction; waiting is told afterwards, so nobody hears of an answer that was not kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import math
+from typing import TYPE_CHECKING, Any
+
+from sonia.config import EvaOs
+from sonia.control import ledger, store
+from sonia.control.deadlines import Deadlines
+from sonia.control.interface import (
+    Approval,
+    ApprovalSettled,
+    ApprovalState,
+    ApprovalUnanswered,
+    Decision,
+    LedgerDown,
+    Plan,
+    ScopeMismatch,
+    TooManyPending,
+)
+from sonia.control.journal import Journal
+from sonia.control.ledger import Stamp
+from sonia.control.risk import Ruling
+from sonia.control.scope import scope_hash
+from sonia.log import get_logger
+from sonia.types import ApprovalId
+
+if TYPE_CHECKING:
+    import apsw
+
+RETRY_S = 1.0
+
+
+class Approvals:
+    """The approvals of this run."""
+
+    def __init__(self, config: EvaOs, journal: Journal) -> None:
+        self._config = config
+        self._journal = journal
+        self._deadlines = Deadlines()
+
+    # --- asking --------------------------------------------------------------------------
+
+    def ask(
+        self, connection: apsw.Connection, plan: Plan, ruling: Ruling, scope: str, at: dt.datetime
+    ) -> Approval:
+        """Open a question in this transaction, or find the identical one that is pending."""
+        same = store.same_question(
+            connection, plan, risk_tier=ruling.tier, scope_hash=scope, now=at
+        )
+        if same:
+            return same
+        waiting, first = store.pending(connection, at)
+        if waiting >= self._config.max_pending:
+            wait_s = math.ceil((first - at).total_seconds()) if first else 1
+            raise TooManyPending(
+                f"{waiting} approvals wait for an answer already. Answer or deny some first.",
+                retry_after_s=max(1, wait_s),
+                max_pending=self._config.max_pending,
+            )
+        return store.insert(
+            connection,
+            plan,
+            risk_tier=ruling.tier,
+            scope_hash=scope,
+            reason=ruling.reason,
+            now=at,
+            ttl_s=self._config.approval_ttl_s,
+        )
+
+    def asked(self, approval: Approval, at: dt.datetime) -> None:
+        """The transaction of `ask` is kept: from here on it can lapse."""
+        self._deadlines.open(approval.id, (approval.expires_at - at).total_seconds())
+
+    # --- answering and using -------------------------------------------------------------
+
+    async def settle(
+        self, approval_id: ApprovalId, *, approve: bool, by: str, reason: str = ""
+    ) -> Approval:
+        """See `Control.settle`."""
+        stamp = self._journal.stamp()
+        state: ApprovalState = "approved" if approve else "denied"
+        answer = {"state": state, "by": by, "reason": reason}
+
+        def work(connection: apsw.Connection) -> Approval:
+            answered = store.change(
+                connection, store.SETTLE, id=approval_id, now=stamp.text, **answer
+            )
+            approval = store.find(connection, approval_id, stamp.at)
+            if not answered:
+                raise _settled(approval)
+            account = _account(approval) | {"by": by, "reason": reason}
+            ledger.append(connection, f"approval.{state}", account, stamp)
+            return approval
+
+        approval = await self._journal.write(work)
+        if approve:
+            self._deadlines.wake(approval_id)
+        else:
+            self._deadlines.close([approval_id])
+        return approval
+
+    async def redeem(self, approval_id: ApprovalId, plan: Plan) -> Decision:
+        """See `Control.redeem`."""
+        stamp = self._journal.stamp()
+
+        def work(connection: apsw.Connection) -> Decision | ScopeMismatch:
+            scope = scope_hash(plan, store.policy(connection).version)
+            used = store.change(
+                connection,
+                store.CONSUME,
+                id=approval_id,
+                now=stamp.text,
+                scope_hash=scope,
+                session_id=plan.session_id,
+            )
+            approval = store.find(connection, approval_id, stamp.at)
+            if not used and approval.state != "approved":
+                raise _unusable(approval)
+            account = _account(approval) | {"used_for": scope, "session_id": plan.session_id}
+            ledger.append(
+                connection, "approval.consumed" if used else "approval.refused", account, stamp
+            )
+            return _decision(approval) if used else _mismatch(approval)
+
+        answer = await self._journal.write(work)
+        if isinstance(answer, ScopeMismatch):
+            raise answer
+        self._deadlines.close([approval_id])
+        return answer
+
+    # --- ending --------------------------------------------------------------------------
+
+    async def withdraw(self, approval_id: ApprovalId, reason: str) -> None:
+        """See `Control.withdraw`."""
+        stamp = self._journal.stamp()
+
+        def work(connection: apsw.Connection) -> list[ApprovalId]:
+            store.find(connection, approval_id, stamp.at)
+            found = store.change(
+                connection, store.WITHDRAW, id=approval_id, now=stamp.text, reason=reason
+            )
+            return _ended(connection, found, "cancelled", reason, stamp)
+
+        self._deadlines.close(await self._journal.write(work))
+
+    async def cancel_all(self, reason: str) -> None:
+        """Cancel what is open: of an earlier run, or because this one ends."""
+        stamp = self._journal.stamp()
+        self.ended(
+            await self._journal.write(lambda connection: self.cancel_in(connection, reason, stamp))
+        )
+
+    def cancel_in(self, connection: apsw.Connection, reason: str, stamp: Stamp) -> list[ApprovalId]:
+        """Cancel what is open in this transaction; hand the result to `ended` after it."""
+        found = store.change(connection, store.CANCEL_OPEN, reason=reason)
+        return _ended(connection, found, "cancelled", reason, stamp)
+
+    def ended(self, approval_ids: list[ApprovalId]) -> None:
+        """Tell who waits for these that they are over."""
+        self._deadlines.close(approval_ids)
+
+    async def expire(self) -> None:
+        """Mark what lapses as expired, until cancelled."""
+        while True:
+            try:
+                await self._expire(await self._deadlines.lapsed())
+            except LedgerDown as error:
+                get_logger("eva-os").error("expiry not recorded", reason=error.message)
+                await asyncio.sleep(RETRY_S)  # they are refused as expired meanwhile
+
+    async def _expire(self, due: list[ApprovalId]) -> None:
+        stamp = self._journal.stamp()
+
+        def work(connection: apsw.Connection) -> None:
+            for approval_id in due:
+                found = store.change(connection, store.LAPSE, id=approval_id)
+                _ended(connection, found, "expired", "", stamp)
+
+        await self._journal.write(work)
+        self._deadlines.close(due)
+
+    # --- looking -------------------------------------------------------------------------
+
+    async def decided(self, approval_id: ApprovalId) -> Approval:
+        """See `Control.decided`."""
+        approval = await self.one(approval_id)
+        while approval.state == "pending":
+            answered = self._deadlines.answered(approval_id)
+            approval = await self.one(approval_id)  # it may have been answered before that
+            if approval.state == "pending":
+                await answered.wait()
+                approval = await self.one(approval_id)
+        self._deadlines.wake(approval_id)
+        return approval
+
+    async def one(self, approval_id: ApprovalId) -> Approval:
+        """Raises `ApprovalNotFound`."""
+        at = self._journal.now()
+        return await self._journal.read(lambda connection: store.find(connection, approval_id, at))
+
+    async def newest(
+        self, state: ApprovalState | None = None, limit: int = 100
+    ) -> tuple[Approval, ...]:
+        """Newest first."""
+        at = self._journal.now()
+        return await self._journal.read(
+            lambda connection: store.newest(connection, state=state, limit=limit, now=at)
+        )
+
+
+def _ended(
+    connection: apsw.Connection, found: list[ApprovalId], state: str, reason: str, stamp: Stamp
+) -> list[ApprovalId]:
+    for approval_id in found:
+        account = {"approval_id": approval_id, "reason": reason}
+        ledger.append(connection, f"approval.{state}", account, stamp)
+    return found
+
+
+def _account(approval: Approval) -> dict[str, Any]:
+    return {
+        "approval_id": approval.id,
+        "tool": approval.tool,
+        "scope_hash": approval.scope_hash,
+    }
+
+
+def _decision(approval: Approval) -> Decision:
+    return Decision(
+        verdict="approved",
+        risk_tier=approval.risk_tier,
+        rule="approval",
+        reason=f"Approved by {approval.answered_by}, used now.",
+        scope_hash=approval.scope_hash,
+        approval_id=approval.id,
+    )
+
+
+def _mismatch(approval: Approval) -> ScopeMismatch:
+    return ScopeMismatch(
+        "The approval was given for another call: the arguments, a file they name, the tool, "
+        "the session or the policy differ. Ask again.",
+        approval_id=approval.id,
+        approved_scope_hash=approval.scope_hash,
+    )
+
+
+def _unusable(approval: Approval) -> ApprovalSettled | ApprovalUnanswered:
+    if approval.state == "pending":
+        return ApprovalUnanswered(
+            "Nobody has answered this approval yet. Wait for the answer.", approval_id=approval.id
+        )
+    return _settled(approval)
+
+
+def _settled(approval: Approval) -> ApprovalSettled:
+    return ApprovalSettled(
+        f"This approval is {approval.state} already. Ask again.",
+        approval_id=approval.id,
+        state=approval.state,
+    )

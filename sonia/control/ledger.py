@@ -1,0 +1,117 @@
+"""The hash-chained ledger: rows that can be added and not changed unseen.
+
+Each row's hash is the SHA-256 of the canonical JSON of its other fields, the hash of the row
+before among them; where the chain ends is kept apart, so a missing tail is seen too. Someone
+who can write the file can still rewrite all of it: compare `LedgerCheck.head` with a copy
+kept elsewhere to rule that out. Schneier and Kelsey, "Secure Audit Logs" (1999).
+
+Functions of a connection: `append` belongs in the transaction of what it describes.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from sonia.control.interface import LedgerCheck, LedgerDown, LedgerEntry
+from sonia.control.scope import canonical
+from sonia.errors import Internal
+from sonia.types import Value
+
+if TYPE_CHECKING:
+    import apsw
+
+_HEAD = "SELECT number, hash FROM control_ledger_head WHERE id = 1"
+_ROWS = "SELECT number, at, kind, correlation_id, data, previous_hash, hash FROM control_ledger"
+_Row = tuple[int, str, str, str, str, str, str]
+
+
+class Stamp(Value):
+    """When something is done, and on whose request."""
+
+    at: dt.datetime
+    correlation_id: str
+
+    @property
+    def text(self) -> str:
+        """`at` as it is stored."""
+        return stored(self.at)
+
+
+def stored(moment: dt.datetime) -> str:
+    """RFC 3339 UTC with microseconds, always 27 characters: compares as text."""
+    return moment.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def append(
+    connection: apsw.Connection, kind: str, data: dict[str, Any], stamp: Stamp
+) -> LedgerEntry:
+    """Add a row. Raises `LedgerDown` when the chain's end is lost, `InvalidRequest` for `data`."""
+    head = connection.execute(_HEAD).fetchone()
+    if head is None:
+        raise LedgerDown("The ledger's head is missing; restore a backup.")
+    number, previous = head[0] + 1, head[1]
+    text = canonical(data).decode()
+    row = (number, stamp.text, kind, stamp.correlation_id, text, previous)
+    found = _hash(row)
+    connection.execute("INSERT INTO control_ledger VALUES (?, ?, ?, ?, ?, ?, ?)", (*row, found))
+    connection.execute("UPDATE control_ledger_head SET number = ?, hash = ?", (number, found))
+    return _entry((*row, found))
+
+
+def entries(connection: apsw.Connection, *, after: int, limit: int) -> tuple[LedgerEntry, ...]:
+    """Rows above `after`, oldest first."""
+    found = connection.execute(
+        _ROWS + " WHERE number > ? ORDER BY number LIMIT ?", (after, max(0, limit))
+    )
+    return tuple(_entry(row) for row in found)
+
+
+def head(connection: apsw.Connection) -> tuple[int, str]:
+    """Number and hash of the newest row; `(0, "")` when there is none."""
+    found = connection.execute(_HEAD).fetchone()
+    return (found[0], found[1]) if found else (0, "")
+
+
+def touch(connection: apsw.Connection) -> None:
+    """A write that changes nothing: it fails when a real one would."""
+    connection.execute("UPDATE control_ledger_head SET number = number")
+
+
+def verify(connection: apsw.Connection) -> LedgerCheck:
+    """Recompute the chain row by row, in constant memory."""
+    ((count,),) = connection.execute("SELECT count(*) FROM control_ledger")
+    end, end_hash = head(connection)
+    number, previous = 0, ""
+    for row in connection.execute(_ROWS + " ORDER BY number"):
+        number += 1
+        if row[0] != number or row[5] != previous or row[6] != _hash(row[:6]):
+            return LedgerCheck(ok=False, entries=count, broken_at=number, head=end_hash)
+        previous = row[6]
+    if (number, previous) != (end, end_hash):
+        broken_at = number if number == end else min(number, end) + 1
+        return LedgerCheck(ok=False, entries=count, broken_at=broken_at, head=end_hash)
+    return LedgerCheck(ok=True, entries=count, head=end_hash)
+
+
+def _hash(row: tuple[Any, ...]) -> str:
+    return hashlib.sha256(canonical(list(row))).hexdigest()
+
+
+def _entry(row: _Row) -> LedgerEntry:
+    number, at, kind, correlation_id, data, previous_hash, found = row
+    try:
+        return LedgerEntry(
+            number=number,
+            at=dt.datetime.fromisoformat(at),
+            kind=kind,
+            correlation_id=correlation_id,
+            data=msgspec.json.decode(data, type=dict[str, Any]),
+            previous_hash=previous_hash,
+            hash=found,
+        )
+    except (ValueError, msgspec.DecodeError) as error:
+        raise Internal(f"Row {number} of the ledger is damaged.", number=number) from error

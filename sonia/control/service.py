@@ -1,0 +1,231 @@
+"""Control over the database: every decision is one transaction, its ledger row included."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from sonia.config import EvaOs
+from sonia.control import ledger, store
+from sonia.control.approvals import Approvals
+from sonia.control.interface import (
+    Approval,
+    Decision,
+    LedgerCheck,
+    LedgerDown,
+    LedgerEntry,
+    Plan,
+    Planner,
+    Policy,
+    Rule,
+    Undo,
+)
+from sonia.control.journal import Journal
+from sonia.control.preview import visible
+from sonia.control.risk import UNBOUNDED, Ruling, check_rules, rule_on
+from sonia.control.scope import scope_hash
+from sonia.control.vitals import Vitals
+from sonia.errors import (
+    Forbidden,
+    InvalidRequest,
+    NotFound,
+    PolicyDenied,
+    SoniaError,
+    Unavailable,
+)
+from sonia.log import get_logger
+from sonia.types import Origin, now
+
+if TYPE_CHECKING:
+    import apsw
+
+    from sonia.db import Database
+
+RISKY_TIER = 2
+MAX_NAME_CHARS = 200
+
+
+class SqliteControl:
+    """Use `open_control`. What has no docstring is told in `Control`."""
+
+    def __init__(self, approvals: Approvals, journal: Journal) -> None:
+        vitals = Vitals()
+        self._approvals = approvals
+        self._journal = journal
+        self._planner: Planner | None = None
+        self._log = get_logger("eva-os")
+        self.redeem = approvals.redeem
+        self.settle = approvals.settle
+        self.decided = approvals.decided
+        self.withdraw = approvals.withdraw
+        self.approval = approvals.one
+        self.approvals = approvals.newest
+        self.record = journal.record
+        self.watch = vitals.watch
+        self.vitals = vitals.ask
+
+    async def judge(self, plan: Plan, *, ask: bool = True) -> Decision:
+        stamp = self._journal.stamp()
+
+        def work(connection: apsw.Connection) -> tuple[Decision, Approval | None]:
+            policy = store.policy(connection)
+            ruling = rule_on(plan, policy)
+            scope = scope_hash(plan, policy.version)
+            question = None
+            if ask and ruling.verdict == "approval_required":
+                question = self._approvals.ask(connection, plan, ruling, scope, stamp.at)
+            decision = _decision(ruling, scope, question)
+            ledger.append(connection, "decision", _account(plan, decision), stamp)
+            return decision, question
+
+        try:
+            decision, question = await self._journal.write(work)
+        except LedgerDown as error:
+            return await self._unrecorded(plan, error)
+        if question:
+            self._approvals.asked(question, stamp.at)
+        return decision
+
+    async def _unrecorded(self, plan: Plan, error: LedgerDown) -> Decision:
+        """While the ledger is down what is allowed and harmless goes on, and nothing else."""
+        policy = await self.policy()
+        ruling = rule_on(plan, policy)
+        if ruling.tier >= RISKY_TIER or ruling.verdict == "approval_required":
+            raise error
+        self._log.warning("decided without the ledger", tool=plan.tool, verdict=ruling.verdict)
+        return _decision(ruling, scope_hash(plan, policy.version), None)
+
+    async def gate(
+        self,
+        tool_name: str,
+        args: dict[str, Any],
+        *,
+        origins: tuple[Origin, ...] = ("owner",),
+        session_id: str | None = None,
+    ) -> Decision:
+        if self._planner is None:
+            raise Unavailable("No tools are connected yet. Try again.")
+        try:
+            plan = await self._planner.plan(tool_name, args, origins=origins, session_id=session_id)
+        except (NotFound, InvalidRequest, PolicyDenied, Forbidden) as error:
+            return await self._refuse(tool_name, error)
+        return await self.judge(plan)
+
+    async def _refuse(self, tool_name: str, error: SoniaError) -> Decision:
+        rule = "unknown-tool" if isinstance(error, NotFound) else "call-refused"
+        tool = visible(tool_name[:MAX_NAME_CHARS])
+        await self.record("decision", {"tool": tool, "verdict": "denied", "rule": rule})
+        return Decision(
+            verdict="denied",
+            risk_tier=UNBOUNDED,
+            rule=rule,
+            reason=error.message,
+            scope_hash="",
+        )
+
+    async def policy(self) -> Policy:
+        return await self._journal.read(store.policy)
+
+    async def set_policy(self, rules: tuple[Rule, ...], *, by: str) -> Policy:
+        check_rules(rules)
+        stamp = self._journal.stamp()
+
+        def work(connection: apsw.Connection) -> tuple[Policy, list[Any]]:
+            policy = store.replace_policy(connection, rules)
+            account = {"by": by, "version": policy.version, "rules": _plain(rules)}
+            ledger.append(connection, "policy.changed", account, stamp)
+            return policy, self._approvals.cancel_in(connection, "The policy changed.", stamp)
+
+        policy, cancelled = await self._journal.write(work)
+        self._approvals.ended(cancelled)
+        return policy
+
+    async def ledger(self, *, after: int = 0, limit: int = 100) -> tuple[LedgerEntry, ...]:
+        return await self._journal.read(
+            lambda connection: ledger.entries(connection, after=after, limit=limit)
+        )
+
+    async def verify_ledger(self) -> LedgerCheck:
+        return await self._journal.read(ledger.verify)
+
+    def plan_with(self, planner: Planner) -> Undo:
+        self._planner = planner
+
+        def undo() -> None:
+            if self._planner is planner:
+                self._planner = None
+
+        return undo
+
+    async def probe(self) -> dict[str, object]:
+        if self._journal.failing:
+            await self._journal.write(ledger.touch)
+        at = self._journal.now()
+
+        def work(connection: apsw.Connection) -> dict[str, object]:
+            number, head = ledger.head(connection)
+            return {
+                "pending": store.pending(connection, at)[0],
+                "ledger_entries": number,
+                "ledger_head": head,
+                "policy_version": store.policy(connection).version,
+            }
+
+        return await self._journal.read(work)
+
+
+@asynccontextmanager
+async def open_control(
+    config: EvaOs, db: Database, *, clock: Callable[[], dt.datetime] = now
+) -> AsyncIterator[SqliteControl]:
+    """Decide and remember in `db`. Questions that an earlier run left open are cancelled.
+
+    `clock` is the wall clock, in any time zone; it decides what is expired, together with the
+    event loop's own time.
+    """
+    journal = Journal(db, clock)
+    approvals = Approvals(config, journal)
+    await approvals.cancel_all("Sonia was restarted.")
+    expiring = asyncio.create_task(approvals.expire(), name="approvals-expire")
+    try:
+        yield SqliteControl(approvals, journal)
+    finally:
+        expiring.cancel()
+        await asyncio.gather(expiring, return_exceptions=True)
+        try:
+            await approvals.cancel_all("Sonia was stopped.")
+        except LedgerDown as error:  # the next start cancels them
+            get_logger("eva-os").error("open approvals not cancelled", reason=error.message)
+
+
+def _decision(ruling: Ruling, scope: str, question: Approval | None) -> Decision:
+    return Decision(
+        verdict=ruling.verdict,
+        risk_tier=ruling.tier,
+        rule=ruling.rule,
+        reason=ruling.reason,
+        scope_hash=scope,
+        approval_id=question.id if question else None,
+        expires_at=question.expires_at if question else None,
+    )
+
+
+def _account(plan: Plan, decision: Decision) -> dict[str, Any]:
+    """What the ledger keeps of a decision; the arguments are in it as part of the hash."""
+    return {
+        "tool": visible(plan.tool[:MAX_NAME_CHARS]),
+        "verdict": decision.verdict,
+        "risk_tier": decision.risk_tier,
+        "rule": decision.rule,
+        "origins": list(plan.origins),
+        "scope_hash": decision.scope_hash,
+        "session_id": plan.session_id,
+        "approval_id": decision.approval_id,
+    }
+
+
+def _plain(rules: tuple[Rule, ...]) -> list[dict[str, str]]:
+    return [{"tool": r.tool, "verdict": r.verdict, "reason": r.reason} for r in rules]

@@ -1,0 +1,271 @@
+"""The gateway's routes: chat, actions, approvals, sessions, and how the rest is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+import msgspec
+from litestar import Request, Response, Router, delete, get, post
+from litestar.params import FromPath, FromQuery, JSONBody, Parameter
+from litestar.response import Stream
+
+from sonia.control import Approval, ApprovalState, Control, Operator
+from sonia.envelope import Envelope, answer
+from sonia.gateway.streaming import server_sent, while_connected, whole
+from sonia.memory import Memory, Session, Utterance
+from sonia.tools import Call, Outcome, Tools
+from sonia.turn import Reply, Text, TurnRequest, Turns
+from sonia.types import DEFAULT_USER, ApprovalId, Value
+
+UserName = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+SessionName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.:\-]{1,128}$")]
+Key = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+Limit = Annotated[int, Parameter(ge=1, le=1000)]
+
+
+class ChatBody(Value):
+    """`POST /v1/chat`."""
+
+    text: Text
+    session_id: SessionName | None = None
+    user_id: UserName = DEFAULT_USER
+    profile: str | None = None
+    model: str | None = None
+    stream: bool = False
+
+
+class TurnBody(Value):
+    """`POST /v1/turn`, for clients that hold the whole exchange."""
+
+    user_id: UserName
+    conversation_id: SessionName
+    input_text: Text
+    profile: str | None = None
+    metadata: dict[str, Any] = {}
+
+
+class ActionBody(Value):
+    """`POST /v1/action`."""
+
+    tool_name: str
+    args: dict[str, Any] = {}
+    session_id: SessionName | None = None
+    dry_run: bool = False
+    idempotency_key: Key | None = None
+    timeout_ms: Annotated[int, msgspec.Meta(ge=1, le=600_000)] | None = None
+
+
+class SettleBody(Value):
+    """`POST /v1/approvals/{id}/approve|deny`; may be left out."""
+
+    reason: Annotated[str, msgspec.Meta(max_length=1000)] = ""
+
+
+class SessionBody(Value):
+    """`POST /v1/sessions`; may be left out."""
+
+    session_id: SessionName | None = None
+    user_id: UserName = DEFAULT_USER
+    metadata: dict[str, Any] = {}
+
+
+class Dependency(Value, omit_defaults=True):
+    """One service as the gateway sees it."""
+
+    status: Literal["ok", "down"]
+    duration_ms: float
+    reason: str | None = None
+
+
+class Closed(Value):
+    """A session that is gone."""
+
+    session_id: str
+    state: str = "CLOSED"
+
+
+DEPENDENCIES = ("memory_engine", "model_router", "openclaw", "pipecat", "eva_os")
+
+
+def routes(
+    *, turns: Turns, tools: Tools, control: Control, operator: Operator, memory: Memory
+) -> Router:
+    """The gateway's handlers; it has no prefix."""
+    return Router(
+        path="/v1",
+        route_handlers=[
+            *_turns(turns),
+            *_actions(tools),
+            *_approvals(control, operator),
+            *_sessions(memory),
+            _deps(control),
+        ],
+        tags=["api-gateway"],
+    )
+
+
+def _turns(turns: Turns) -> Sequence[Any]:
+    @post("/chat", status_code=200)
+    async def chat(
+        data: JSONBody[ChatBody], request: Request[Any, Any, Any]
+    ) -> Envelope[Reply] | Stream:
+        streamed = data.stream or "text/event-stream" in request.headers.get("accept", "")
+        wanted = TurnRequest(
+            text=data.text,
+            session_id=data.session_id,
+            user_id=data.user_id,
+            profile=data.profile or "chat_low_latency",
+            model=data.model,
+            wait_for_approval=streamed,
+        )
+        if streamed:
+            return _stream(turns, wanted)
+        return answer(await while_connected(request.receive, whole(turns, wanted)))
+
+    @post("/turn", status_code=200)
+    async def turn(
+        data: JSONBody[TurnBody], request: Request[Any, Any, Any]
+    ) -> Envelope[Reply] | Stream:
+        streamed = "text/event-stream" in request.headers.get("accept", "")
+        wanted = TurnRequest(
+            text=data.input_text,
+            session_id=data.conversation_id,
+            user_id=data.user_id,
+            profile=data.profile or "chat_low_latency",
+            wait_for_approval=streamed,
+        )
+        if streamed:
+            return _stream(turns, wanted)
+        return answer(await while_connected(request.receive, whole(turns, wanted)))
+
+    return chat, turn
+
+
+def _stream(turns: Turns, wanted: TurnRequest) -> Stream:
+    return Stream(
+        server_sent(turns.turn(wanted)),
+        media_type="text/event-stream",
+        headers={"cache-control": "no-store", "x-accel-buffering": "no"},
+    )
+
+
+def _actions(tools: Tools) -> Sequence[Any]:
+    @post("/action", status_code=200)
+    async def action(data: JSONBody[ActionBody]) -> Response[Envelope[Outcome]]:
+        outcome = await tools.execute(
+            Call(
+                tool_name=data.tool_name,
+                args=data.args,
+                session_id=data.session_id,
+                dry_run=data.dry_run,
+                idempotency_key=data.idempotency_key,
+                timeout_ms=data.timeout_ms,
+                follow_up=True,
+            )
+        )
+        asked = outcome.status == "approval_required" and not data.dry_run
+        return Response(answer(outcome), status_code=202 if asked else 200)
+
+    @get("/actions")
+    async def actions(limit: FromQuery[Limit] = 50) -> Envelope[tuple[Outcome, ...]]:
+        return answer(await tools.actions(limit))
+
+    @get("/actions/{action_id:str}")
+    async def show_action(action_id: FromPath[str]) -> Envelope[Outcome]:
+        return answer(await tools.action(action_id))
+
+    return action, actions, show_action
+
+
+def _approvals(control: Control, operator: Operator) -> Sequence[Any]:
+    @get("/approvals")
+    async def approvals(
+        approval_state: Annotated[ApprovalState | None, Parameter(query="state")] = None,
+        limit: FromQuery[Limit] = 100,
+    ) -> Envelope[tuple[Approval, ...]]:
+        return answer(await control.approvals(approval_state, limit))
+
+    @get("/approvals/{approval_id:str}")
+    async def show_approval(approval_id: FromPath[str]) -> Envelope[Approval]:
+        return answer(await control.approval(ApprovalId(approval_id)))
+
+    async def settle(
+        approval_id: str, body: SettleBody | None, request: Request[Any, Any, Any], approve: bool
+    ) -> Envelope[Approval]:
+        operator.check(request.headers.get("authorization"))
+        reason = body.reason if body else ""
+        return answer(
+            await control.settle(
+                ApprovalId(approval_id), approve=approve, by="operator", reason=reason
+            )
+        )
+
+    @post("/approvals/{approval_id:str}/approve", status_code=200)
+    async def approve(
+        approval_id: FromPath[str],
+        request: Request[Any, Any, Any],
+        data: JSONBody[SettleBody | None] = None,
+    ) -> Envelope[Approval]:
+        return await settle(approval_id, data, request, approve=True)
+
+    @post("/approvals/{approval_id:str}/deny", status_code=200)
+    async def deny(
+        approval_id: FromPath[str],
+        request: Request[Any, Any, Any],
+        data: JSONBody[SettleBody | None] = None,
+    ) -> Envelope[Approval]:
+        return await settle(approval_id, data, request, approve=False)
+
+    return approvals, show_approval, approve, deny
+
+
+def _sessions(memory: Memory) -> Sequence[Any]:
+    @post("/sessions", status_code=200)
+    async def open_session(data: JSONBody[SessionBody | None] = None) -> Envelope[Session]:
+        body = data or SessionBody()
+        session = await memory.open_session(
+            body.session_id, user_id=body.user_id, metadata=body.metadata
+        )
+        return answer(session)
+
+    @get("/sessions")
+    async def sessions(limit: FromQuery[Limit] = 50) -> Envelope[tuple[Session, ...]]:
+        return answer(await memory.sessions(limit))
+
+    @get("/sessions/{session_id:str}")
+    async def show_session(session_id: FromPath[str]) -> Envelope[Session]:
+        return answer(await memory.session(session_id))
+
+    @delete("/sessions/{session_id:str}", status_code=200)
+    async def close_session(session_id: FromPath[str]) -> Envelope[Closed]:
+        await memory.close_session(session_id)
+        return answer(Closed(session_id=session_id))
+
+    @get("/sessions/{session_id:str}/history")
+    async def history(
+        session_id: FromPath[str], limit: FromQuery[Limit] = 50
+    ) -> Envelope[tuple[Utterance, ...]]:
+        await memory.session(session_id)
+        return answer(await memory.history(session_id, limit=limit))
+
+    return open_session, sessions, show_session, close_session, history
+
+
+def _deps(control: Control) -> Any:
+    @get("/deps")
+    async def deps() -> Envelope[dict[str, Dependency]]:
+        vitals = await control.vitals()
+        return answer(
+            {
+                name: Dependency(
+                    status="ok" if vital.ok else "down",
+                    duration_ms=vital.duration_ms,
+                    reason=vital.reason,
+                )
+                for name, vital in vitals.items()
+                if name in DEPENDENCIES
+            }
+        )
+
+    return deps

@@ -1,0 +1,240 @@
+"""The front door: everything that is checked before any route of any module is reached.
+
+Pure ASGI, the same for HTTP and WebSocket: the Host header with its port, Origin and
+Sec-Fetch-Site, the body's type and size and how long it may take to arrive. It also names the
+exchange (correlation id, trace) and turns a service port's own paths into prefixed ones.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from sonia.envelope import Exchange, correlation_id, encode_failure, enter
+from sonia.errors import Forbidden, InvalidRequest, PayloadTooLarge, SoniaError, UpstreamTimeout
+from sonia.types import Value, new_id
+
+Scope = dict[str, Any]
+
+LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
+DISCARD_BYTES = 64 * 1024 * 1024
+MEDIA_TYPES = ("application/json", "application/problem+json")
+_VISIBLE = re.compile(r"^[\x21-\x7e]{1,128}$")
+_TRACE = re.compile(r"^(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+class Doorway(Value):
+    """One module's way in. `segments` are the first path segments of its own routes."""
+
+    service: str
+    prefix: str
+    segments: frozenset[str]
+
+
+class ReceiveTimeout(UpstreamTimeout):
+    """The body did not arrive in time."""
+
+    code = "invalid_request"
+    status = 408
+    retryable = False
+
+
+class FrontDoor:
+    """An ASGI app around the real one.
+
+    `ports` maps the port a connection came in on to that module's `Doorway`; `doorways` are all
+    of them. `hosts` and `origins` extend the loopback names.
+    """
+
+    def __init__(
+        self,
+        app: Any,
+        *,
+        ports: Mapping[int, Doorway],
+        doorways: Iterable[Doorway],
+        max_body_bytes: int,
+        receive_timeout_s: float,
+        hosts: Iterable[str] = (),
+        origins: Iterable[str] = (),
+    ) -> None:
+        self._app = app
+        self._ports = dict(ports)
+        self._prefixes = {door.prefix.strip("/"): door for door in doorways}
+        self._max_body_bytes = max_body_bytes
+        self._receive_timeout_s = receive_timeout_s
+        names = [*LOOPBACK_NAMES, *hosts]
+        self._hosts = {f"{name}:{port}" for name in names for port in self._ports}
+        self._origins = {f"http://{host}" for host in self._hosts} | set(origins)
+
+    async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
+        """Let it in, or answer for it."""
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        headers = _headers(scope)
+        scope = self._named(scope, headers)
+        send = _stamped(send)
+        try:
+            self._check(scope, headers)
+            if scope["type"] == "http":
+                receive = await self._receive_body(scope, headers, receive)
+        except SoniaError as error:
+            await _refuse(scope, headers, error, send)
+            return
+        await self._app(scope, receive, send)
+
+    # --- naming --------------------------------------------------------------------------
+
+    def _named(self, scope: Scope, headers: Mapping[str, list[str]]) -> Scope:
+        given = _one(headers, "x-correlation-id")
+        trace = _TRACE.match(_one(headers, "traceparent"))
+        path, door = self._resolve(scope)
+        service = door.service if door else "api-gateway"
+        enter(
+            Exchange(
+                service=service,
+                correlation_id=given if _VISIBLE.match(given) else new_id("req"),
+                trace_id=trace[1] if trace else None,
+            )
+        )
+        if path == scope["path"]:
+            return scope
+        return {**scope, "path": path, "raw_path": path.encode()}
+
+    def _resolve(self, scope: Scope) -> tuple[str, Doorway | None]:
+        path: str = scope["path"]
+        first, _, rest = path.lstrip("/").partition("/")
+        server = scope.get("server") or ("", 0)
+        own = self._ports.get(server[1])
+        named = self._prefixes.get(first) if first else None
+        if own is None or not own.prefix:
+            return path, named or own
+        if named is own and rest.partition("/")[0] in own.segments - {""}:
+            return path, own
+        if named is not None and named is not own:
+            return path, named
+        return own.prefix + path, own
+
+    # --- checking ------------------------------------------------------------------------
+
+    def _check(self, scope: Scope, headers: Mapping[str, list[str]]) -> None:
+        hosts = headers.get("host", [])
+        if len(hosts) != 1 or hosts[0].lower() not in self._hosts:
+            shown = ", ".join(hosts) or "none"
+            raise Forbidden(f"Host {shown!r} is not served here. Use localhost with this port.")
+        origin = ", ".join(headers.get("origin", []))
+        if origin and origin.lower() not in self._origins:
+            raise Forbidden(f"Pages of {origin!r} may not talk to Sonia.")
+        if _one(headers, "sec-fetch-site") in ("cross-site", "same-site") and not origin:
+            raise Forbidden("Pages of other sites may not talk to Sonia.")
+
+    async def _receive_body(
+        self, scope: Scope, headers: Mapping[str, list[str]], receive: Any
+    ) -> Any:
+        length = _one(headers, "content-length")
+        if not length.isdigit() and not headers.get("transfer-encoding"):
+            return receive
+        try:
+            async with asyncio.timeout(self._receive_timeout_s):
+                body, gone = await self._read(receive, length, headers)
+        except TimeoutError as error:
+            raise ReceiveTimeout(
+                f"The body did not arrive within {self._receive_timeout_s:g} s."
+            ) from error
+        if body:
+            _check_type(_one(headers, "content-type"))
+        return _replay(body, gone, receive)
+
+    async def _read(
+        self, receive: Any, length: str, headers: Mapping[str, list[str]]
+    ) -> tuple[bytes, bool]:
+        too_large = length.isdigit() and int(length) > self._max_body_bytes
+        waits = _one(headers, "expect").lower() == "100-continue"
+        chunks: list[bytes] = []
+        size, more = 0, not (too_large and waits)
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return b"", True
+            chunk = message.get("body", b"")
+            size += len(chunk)
+            too_large = too_large or size > self._max_body_bytes
+            if too_large:
+                chunks.clear()
+            else:
+                chunks.append(chunk)
+            more = message.get("more_body", False) and size <= DISCARD_BYTES
+        if too_large:
+            limit = self._max_body_bytes
+            raise PayloadTooLarge(f"The body is over {limit} bytes.", limit_bytes=limit)
+        return b"".join(chunks), False
+
+
+def _check_type(content_type: str) -> None:
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind not in MEDIA_TYPES:
+        raise InvalidRequest(
+            f"The body's content type is {kind or 'missing'!r}. "
+            "Send JSON with the header 'Content-Type: application/json'.",
+            content_type=kind,
+        )
+
+
+def _replay(body: bytes, gone: bool, receive: Any) -> Any:
+    told = False
+
+    async def again() -> dict[str, Any]:
+        nonlocal told
+        if gone:
+            return {"type": "http.disconnect"}
+        if not told:
+            told = True
+            return {"type": "http.request", "body": body, "more_body": False}
+        message: dict[str, Any] = await receive()
+        return message
+
+    return again
+
+
+def _stamped(send: Any) -> Any:
+    name = correlation_id().encode()
+
+    async def stamp(message: dict[str, Any]) -> None:
+        if message["type"] in ("http.response.start", "websocket.accept"):
+            headers = [*message.get("headers", ()), (b"x-correlation-id", name)]
+            message = {**message, "headers": headers}
+        await send(message)
+
+    return stamp
+
+
+async def _refuse(
+    scope: Scope, headers: Mapping[str, list[str]], error: SoniaError, send: Any
+) -> None:
+    status, fields, body = encode_failure(error, _one(headers, "accept"))
+    prefix = "http.response"
+    if scope["type"] == "websocket":
+        if "websocket.http.response" not in (scope.get("extensions") or {}):
+            await send({"type": "websocket.close", "code": 1008, "reason": error.message[:120]})
+            return
+        prefix = "websocket.http.response"
+    raw = [(name.encode(), value.encode()) for name, value in fields.items()]
+    raw += [(b"content-length", str(len(body)).encode()), (b"connection", b"close")]
+    if prefix != "http.response":
+        raw.append((b"x-correlation-id", correlation_id().encode()))
+    await send({"type": f"{prefix}.start", "status": status, "headers": raw})
+    await send({"type": f"{prefix}.body", "body": body})
+
+
+def _headers(scope: Scope) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for name, value in scope["headers"]:
+        found.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
+    return found
+
+
+def _one(headers: Mapping[str, list[str]], name: str) -> str:
+    values = headers.get(name, [])
+    return values[0] if len(values) == 1 else ""

@@ -1,0 +1,327 @@
+"""The turn: recall → prompt → stream a model → tools as control decides → tell.
+
+One code path for every way of talking to Sonia. Leaving the context manager cancels whatever
+the turn was doing, and what had been handed out by then is what history keeps.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
+
+import msgspec
+
+from sonia.config import ApiGateway
+from sonia.errors import SoniaError
+from sonia.events import Bus, TurnFinished, Written
+from sonia.gateway.prompt import compose, trim
+from sonia.log import get_logger
+from sonia.memory import Found, Memory, Query, Session
+from sonia.router import ChatRequest, ContextExceeded, Finished, Router, TextDelta
+from sonia.tools import Call, Outcome, Tools
+from sonia.turn import (
+    ApprovalNeeded,
+    MemoryUse,
+    Provenance,
+    Reply,
+    ResponseDelta,
+    ToolAnswered,
+    ToolCalled,
+    ToolUse,
+    TurnDone,
+    TurnEvent,
+    TurnRequest,
+    Turns,
+    TurnStarted,
+)
+from sonia.types import Message, Origin, ToolCall, Usage, new_id, now
+
+HISTORY_LIMIT = 60
+TEMPLATE_TOKENS = 64
+
+
+class AssistantTurns:
+    """The gateway's `Turns`."""
+
+    def __init__(
+        self, config: ApiGateway, router: Router, memory: Memory, tools: Tools, bus: Bus
+    ) -> None:
+        self.config = config
+        self.router = router
+        self.memory = memory
+        self.tools = tools
+        self.bus = bus
+
+    @asynccontextmanager
+    async def turn(self, request: TurnRequest) -> AsyncIterator[AsyncIterator[TurnEvent]]:
+        """See `Turns.turn`."""
+        session = await self.memory.open_session(request.session_id, user_id=request.user_id)
+        turn = _Turn(self, request, session)
+        try:
+            async with aclosing(turn.events()) as events:
+                yield events
+        finally:
+            if not turn.told:
+                await asyncio.shield(turn.tell(complete=False))
+
+
+@asynccontextmanager
+async def open_turns(
+    config: ApiGateway, *, router: Router, memory: Memory, tools: Tools, bus: Bus
+) -> AsyncIterator[Turns]:
+    """Take turns until left."""
+    yield AssistantTurns(config, router, memory, tools, bus)
+
+
+class _Turn:
+    """One turn while it is being taken."""
+
+    def __init__(self, parts: AssistantTurns, request: TurnRequest, session: Session) -> None:
+        self.parts = parts
+        self.request = request
+        self.session = session
+        self.id = new_id("turn")
+        self.said: list[str] = []
+        self.used: list[ToolUse] = []
+        self.usage = Usage()
+        self.cost_usd = 0.0
+        self.origins: set[Origin] = {"model"}
+        self.told = False
+        self.found = Found(hits=(), mode="text", took_ms=0.0)
+        self.finished: Finished | None = None
+
+    async def events(self) -> AsyncGenerator[TurnEvent, None]:
+        yield TurnStarted(turn_id=self.id, session_id=self.session.id)
+        self.found = await self._recall()
+        messages = await self._prompt()
+        specs = self.parts.tools.specs()
+        for rounds_left in range(self.parts.config.max_tool_rounds, -1, -1):
+            call: ToolCall | None = None
+            asked = self._ask(messages, specs if rounds_left else ())
+            async with self.parts.router.chat(asked) as answer:
+                async for event in answer:
+                    if isinstance(event, TextDelta):
+                        self.said.append(event.text)
+                        yield ResponseDelta(turn_id=self.id, text=event.text)
+                    elif isinstance(event, Finished):
+                        self._settle(event)
+                    elif call is None:  # one call a round: what it finds may change the next
+                        call = event.call
+            if call is None:
+                break
+            yield ToolCalled(turn_id=self.id, name=call.name, arguments=call.arguments)
+            async with aclosing(self._use(call)) as steps:
+                outcome: Outcome | None = None
+                async for step in steps:
+                    if isinstance(step, Outcome):
+                        outcome = step
+                    else:
+                        yield step
+            if outcome is not None and outcome.status == "approval_required":
+                text = _waiting(outcome)
+                self.said.append(text)
+                yield ResponseDelta(turn_id=self.id, text=text)
+                break
+            messages = (*messages, *_exchange(call, outcome, self.used[-1]))
+        written = await self.tell(complete=True)
+        yield TurnDone(turn_id=self.id, data=self._reply(written))
+
+    # --- before the model ----------------------------------------------------------------
+
+    async def _recall(self) -> Found:
+        config = self.parts.config
+        query = Query(
+            query=self.request.text[:2000],
+            user_id=self.request.user_id,
+            limit=config.recall_limit,
+        )
+        try:
+            async with asyncio.timeout(config.recall_budget_ms / 1000):
+                found = await self.parts.memory.search(query)
+        except (TimeoutError, SoniaError) as error:
+            get_logger("api-gateway").warning("recall skipped", reason=str(error) or "too slow")
+            return self.found
+        foreign: set[Origin] = {hit.entry.origin for hit in found.hits}
+        if foreign - {"owner", "model"}:
+            self.origins.add("memory")
+        return found
+
+    async def _prompt(self) -> tuple[Message, ...]:
+        request, router = self.request, self.parts.router
+        history = await self.parts.memory.history(self.session.id, limit=HISTORY_LIMIT)
+        room = router.context_tokens(request.model, request.profile)
+        room -= self.parts.config.max_answer_tokens + TEMPLATE_TOKENS
+        while True:
+            before, asks = compose(request.text, history, self.found.hits)
+            tokens = await router.count_tokens((*before, asks), request.model)
+            if tokens <= room or not history:
+                break
+            history = tuple(trim(history, tokens - room, tokens))
+        if tokens > room:
+            raise ContextExceeded(
+                f"This is about {tokens} tokens long; the model takes {room}. Shorten it.",
+                tokens=tokens,
+                limit=room,
+            )
+        return (*before, asks)
+
+    def _ask(self, messages: Sequence[Message], specs: Sequence[object]) -> ChatRequest:
+        return ChatRequest(
+            messages=tuple(messages),
+            model=self.request.model,
+            profile=self.request.profile,
+            tools=self.parts.tools.specs() if specs else (),
+            max_tokens=self.parts.config.max_answer_tokens,
+        )
+
+    # --- tools ---------------------------------------------------------------------------
+
+    async def _use(self, call: ToolCall) -> AsyncGenerator[TurnEvent | Outcome, None]:
+        """Have a call judged and run; the last item is its outcome, when there is one."""
+        tools, request = self.parts.tools, self.request
+        wanted = Call(
+            tool_name=call.name,
+            args=call.arguments,
+            origins=tuple(sorted(self.origins)),
+            session_id=self.session.id,
+            follow_up=True,
+        )
+        try:
+            outcome = await tools.execute(wanted)
+        except SoniaError as error:
+            self._note(call, "refused", error.message)
+            yield ToolAnswered(
+                turn_id=self.id,
+                action_id="",
+                name=call.name,
+                status="failed",
+                message=error.message,
+            )
+            return
+        if outcome.status == "approval_required":
+            yield _question(self.id, outcome)
+            if request.wait_for_approval:
+                outcome = await self._answered(outcome)
+        self.origins.add("tool")
+        self.used.append(
+            ToolUse(
+                action_id=outcome.action_id,
+                name=outcome.tool,
+                arguments=call.arguments,
+                status=outcome.status,
+                approval_id=outcome.approval_id,
+            )
+        )
+        if outcome.status != "approval_required":
+            yield ToolAnswered(
+                turn_id=self.id,
+                action_id=outcome.action_id,
+                name=outcome.tool,
+                status=outcome.status,
+                result=outcome.result,
+                message=outcome.error.message if outcome.error else outcome.decision.reason,
+            )
+        yield outcome
+
+    async def _answered(self, outcome: Outcome) -> Outcome:
+        try:
+            return await self.parts.tools.settled(outcome.action_id)
+        except asyncio.CancelledError:
+            await asyncio.shield(self.parts.tools.withdraw(outcome.action_id))
+            raise
+
+    def _note(self, call: ToolCall, status: str, message: str) -> None:
+        get_logger("api-gateway").info("tool refused", tool=call.name, reason=message)
+        self.used.append(
+            ToolUse(action_id="", name=call.name, arguments=call.arguments, status=status)
+        )
+
+    # --- afterwards ----------------------------------------------------------------------
+
+    def _settle(self, finished: Finished) -> None:
+        self.finished = finished
+        self.cost_usd += finished.cost_usd
+        self.usage = Usage(
+            prompt_tokens=self.usage.prompt_tokens + finished.usage.prompt_tokens,
+            completion_tokens=self.usage.completion_tokens + finished.usage.completion_tokens,
+            cached_tokens=self.usage.cached_tokens + finished.usage.cached_tokens,
+        )
+
+    async def tell(self, *, complete: bool) -> Written:
+        """Publish the turn, once; return what was written because of it."""
+        self.told = True
+        answers = await self.parts.bus.publish(
+            TurnFinished(
+                session_id=self.session.id,
+                turn_id=self.id,
+                user_id=self.request.user_id,
+                text=self.request.text,
+                response="".join(self.said),
+                complete=complete,
+                at=now(),
+                tainted=self._tainted,
+            )
+        )
+        written = [item for item in answers if isinstance(item, Written)]
+        return Written(
+            events=sum(item.events for item in written),
+            memories=sum(item.memories for item in written),
+        )
+
+    @property
+    def _tainted(self) -> bool:
+        return bool(self.origins - {"owner", "model"})
+
+    def _reply(self, written: Written) -> Reply:
+        finished = self.finished
+        return Reply(
+            response="".join(self.said),
+            session_id=self.session.id,
+            turn_id=self.id,
+            model=finished.model if finished else "",
+            provider=finished.provider if finished else "",
+            usage=self.usage,
+            cost_usd=self.cost_usd,
+            memory=MemoryUse(retrieved=len(self.found.hits), written=written.memories),
+            tool_calls=tuple(self.used),
+            provenance=Provenance(
+                memories=tuple(hit.entry.id for hit in self.found.hits),
+                tools=tuple(use.name for use in self.used),
+                tainted=self._tainted,
+            ),
+        )
+
+
+def _question(turn_id: str, outcome: Outcome) -> ApprovalNeeded:
+    return ApprovalNeeded(
+        turn_id=turn_id,
+        approval_id=outcome.approval_id or "",
+        action_id=outcome.action_id,
+        tool=outcome.tool,
+        preview=outcome.preview or "",
+        risk_tier=outcome.risk,
+        expires_at=outcome.expires_at or now(),
+    )
+
+
+def _waiting(outcome: Outcome) -> str:
+    return (
+        f"I need your approval to use {outcome.tool}: {outcome.preview}\n"
+        f"Approve it with: sonia approvals approve {outcome.approval_id}"
+    )
+
+
+def _exchange(call: ToolCall, outcome: Outcome | None, use: ToolUse) -> tuple[Message, Message]:
+    """The call and its answer, as the model is shown them."""
+    if outcome is None:
+        body: dict[str, object] = {"status": use.status}
+    elif outcome.status == "executed":
+        body = outcome.result or {}
+    else:
+        reason = outcome.error.message if outcome.error else outcome.decision.reason
+        body = {"status": outcome.status, "reason": reason}
+    return (
+        Message(role="assistant", content="", tool_calls=(call,)),
+        Message(role="tool", content=msgspec.json.encode(body).decode(), tool_call_id=call.id),
+    )

@@ -1,0 +1,92 @@
+"""Which versions the derived indexes hold: the SQL by which they heal.
+
+`text_version` and `vector_version` of a memory say which of its versions its index holds. An
+index takes something up first and notes it here afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, cast
+
+import apsw
+import msgspec
+
+
+class Pending(msgspec.Struct, frozen=True):
+    """A version that a derived index has yet to take up."""
+
+    number: int
+    version: int
+    content: str
+    type: str
+    user_id: str
+    session_id: str | None
+    valid_from: int
+
+
+def untexted(c: apsw.Connection, limit: int) -> list[Pending]:
+    """What the text index lacks, oldest first."""
+    rows = c.execute(
+        "SELECT number, version, content, type, user_id, session_id, valid_from "
+        "FROM memory_entries WHERE text_version < version ORDER BY number LIMIT ?",
+        (limit,),
+    )
+    return [Pending(*cast("tuple[Any, ...]", row)) for row in rows]
+
+
+def contents_after(c: apsw.Connection, number: int, limit: int) -> list[Pending]:
+    """Everything the text index should hold, oldest first, from above `number`."""
+    rows = c.execute(
+        "SELECT number, version, content, type, user_id, session_id, valid_from "
+        "FROM memory_entries WHERE number > ? ORDER BY number LIMIT ?",
+        (number, limit),
+    )
+    return [Pending(*cast("tuple[Any, ...]", row)) for row in rows]
+
+
+def mark_texted(c: apsw.Connection, held: Iterable[tuple[int, int]]) -> None:
+    """The text index durably holds these (number, version)."""
+    c.executemany(
+        "UPDATE memory_entries SET text_version = ?2 WHERE number = ?1 AND text_version <> ?2",
+        held,
+    )
+
+
+def texted(c: apsw.Connection) -> int:
+    """How many documents the text index must at least hold."""
+    rows = c.execute("SELECT count(*) FROM memory_entries WHERE text_version > 0")
+    return cast(int, rows.fetchall()[0][0])
+
+
+def text_generation(c: apsw.Connection) -> str | None:
+    """The folder of the text index in use."""
+    return derived(c, "text_generation")
+
+
+def lose_text(c: apsw.Connection) -> None:
+    """There is no text index: everything waits for one."""
+    c.execute("UPDATE memory_entries SET text_version = 0 WHERE text_version > 0")
+    c.execute("DELETE FROM memory_derived WHERE name = 'text_generation'")
+
+
+def adopt_text(c: apsw.Connection, generation: str, without: Sequence[int]) -> None:
+    """Use this text index from now on; it was written without these numbers."""
+    note_derived(c, "text_generation", generation)
+    c.executemany("DELETE FROM memory_erased WHERE number = ?", [(n,) for n in without])
+
+
+def erased(c: apsw.Connection) -> list[int]:
+    """Numbers whose words may still be in the text index's files."""
+    return [cast(int, row[0]) for row in c.execute("SELECT number FROM memory_erased")]
+
+
+def derived(c: apsw.Connection, name: str) -> str | None:
+    """A note about a derived index."""
+    row = c.execute("SELECT value FROM memory_derived WHERE name = ?", (name,)).fetchone()
+    return None if row is None else cast(str, row[0])
+
+
+def note_derived(c: apsw.Connection, name: str, value: str) -> None:
+    """Replace that note."""
+    c.execute("INSERT OR REPLACE INTO memory_derived (name, value) VALUES (?, ?)", (name, value))

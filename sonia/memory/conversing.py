@@ -1,0 +1,156 @@
+"""Keeping what was said: the ledger, sessions, turns."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from sonia.envelope import correlation_id
+from sonia.events import TurnFinished, Written
+from sonia.memory import ledger, store
+from sonia.memory.bounds import (
+    check_after,
+    check_event,
+    check_limit,
+    check_metadata,
+    check_moment,
+    checked,
+    checked_text,
+)
+from sonia.memory.interface import Event, Name, NewEvent, NewMemory, Session, Utterance
+from sonia.memory.parts import Parts
+from sonia.memory.writing import worth_keeping
+from sonia.types import Value
+
+
+class _NewSession(Value):
+    session_id: Name | None
+    user_id: Name
+    metadata: dict[str, Any]
+
+
+class KeepsConversations:
+    """The other half of `SqliteMemory`."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    # --- the ledger ----------------------------------------------------------------------
+
+    async def append(
+        self,
+        kind: str,
+        data: dict[str, Any],
+        *,
+        user_id: str = "owner",
+        session_id: str | None = None,
+    ) -> Event:
+        """Add to the ledger, under the current correlation id."""
+        new = checked(NewEvent(kind=kind, data=data, user_id=user_id, session_id=session_id))
+        check_event(new.kind, new.data)
+        note = self._parts.note(new.kind, user_id=new.user_id, session_id=new.session_id)
+        return await self._parts.db.write(
+            partial(ledger.append, row=msgspec.structs.replace(note, data=new.data))
+        )
+
+    async def events(
+        self,
+        *,
+        session_id: str | None = None,
+        kind: str | None = None,
+        after: int = 0,
+        limit: int = 100,
+    ) -> tuple[Event, ...]:
+        """Rows with a number above `after`, oldest first."""
+        check_limit(limit)
+        check_after(after)
+        return await self._parts.db.read(
+            partial(
+                ledger.events,
+                session_id=None if session_id is None else checked_text(session_id, "session_id"),
+                kind=None if kind is None else checked_text(kind, "kind"),
+                after=after,
+                limit=limit,
+            )
+        )
+
+    # --- sessions and turns --------------------------------------------------------------
+
+    async def open_session(
+        self,
+        session_id: str | None = None,
+        *,
+        user_id: str = "owner",
+        metadata: dict[str, Any] | None = None,
+    ) -> Session:
+        """Return the session with this id, made if it is not there; without an id, a new one."""
+        new = checked(_NewSession(session_id=session_id, user_id=user_id, metadata=metadata or {}))
+        check_metadata(new.metadata)
+        return await self._parts.db.write(
+            partial(
+                ledger.open_session,
+                session_id=new.session_id,
+                user_id=new.user_id,
+                metadata=new.metadata,
+                at=self._parts.clock(),
+            )
+        )
+
+    async def session(self, session_id: str) -> Session:
+        """Raises `SessionNotFound`."""
+        known_id = checked_text(session_id, "session_id")
+        return await self._parts.db.read(partial(ledger.session, session_id=known_id))
+
+    async def sessions(self, limit: int = 50) -> tuple[Session, ...]:
+        """Most recently active first."""
+        check_limit(limit)
+        return await self._parts.db.read(partial(ledger.sessions, limit=limit))
+
+    async def close_session(self, session_id: str) -> None:
+        """Forget the session and what was said in it. Raises `SessionNotFound`."""
+        known_id = checked_text(session_id, "session_id")
+        await self._parts.db.write(partial(ledger.close_session, session_id=known_id))
+
+    async def history(self, session_id: str, *, limit: int = 50) -> tuple[Utterance, ...]:
+        """The newest `limit` utterances, oldest first; empty for an unknown session."""
+        check_limit(limit)
+        known_id = checked_text(session_id, "session_id")
+        return await self._parts.db.read(partial(ledger.history, session_id=known_id, limit=limit))
+
+    async def remember_turn(self, turn: TurnFinished) -> Written:
+        """Write a finished turn: the ledger, the session, what is worth a memory, at once.
+
+        What went into a tainted turn came partly from outside, and its memories say so.
+        """
+        turn = checked(turn)
+        check_moment(turn.at, "at")
+        kept = await asyncio.to_thread(worth_keeping, turn.text)
+        news = [
+            NewMemory(
+                type=item.type,
+                content=item.content,
+                metadata={"turn_id": turn.turn_id},
+                user_id=turn.user_id,
+                session_id=turn.session_id,
+                origin="tool" if turn.tainted else "owner",
+            )
+            for item in kept
+        ]
+        work = partial(_write_turn, turn=turn, news=news, cause=correlation_id())
+        written = await self._parts.db.write(work)
+        self._parts.wake()
+        return written
+
+
+def _write_turn(c: Any, turn: TurnFinished, news: Sequence[NewMemory], cause: str) -> Written:
+    made = [
+        store.insert(c, new, turn.at, turn.turn_id).id
+        for new in news
+        if not store.known(c, new.user_id, new.content)
+    ]
+    rows = ledger.record_turn(c, turn, list(made), cause)
+    return Written(events=rows, memories=len(made))

@@ -1,0 +1,235 @@
+"""The ledger's and the sessions' SQL. Rows of the ledger are never changed, only erased."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any, cast
+
+import apsw
+import msgspec
+
+from sonia.events import TurnFinished
+from sonia.memory.columns import from_json, micros, moment, to_json
+from sonia.memory.interface import Event, Session, SessionNotFound, Utterance
+from sonia.types import Role, new_id
+
+ERASED = '{"erased":true}'
+SAID = {"turn.user": "user", "turn.assistant": "assistant"}
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """What is about to be written."""
+
+    kind: str
+    at: dt.datetime
+    data: dict[str, Any]
+    correlation_id: str
+    user_id: str
+    session_id: str | None = None
+    turn_id: str | None = None
+
+
+def append(c: apsw.Connection, row: Row) -> Event:
+    """Add one row at the end."""
+    c.execute(
+        "INSERT INTO memory_events (kind, at, user_id, session_id, turn_id, correlation_id, data) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (
+            row.kind,
+            micros(row.at),
+            row.user_id,
+            row.session_id,
+            row.turn_id,
+            row.correlation_id,
+            to_json(row.data),
+        ),
+    )
+    return Event(
+        number=c.last_insert_rowid(),
+        kind=row.kind,
+        at=moment(micros(row.at)),
+        user_id=row.user_id,
+        session_id=row.session_id,
+        correlation_id=row.correlation_id,
+        data=row.data,
+    )
+
+
+def events(
+    c: apsw.Connection, session_id: str | None, kind: str | None, after: int, limit: int
+) -> tuple[Event, ...]:
+    """Rows above `after`, oldest first. An erased row's data is `{"erased": true}`."""
+    rows = c.execute(
+        "SELECT number, kind, at, user_id, session_id, correlation_id, data FROM memory_events "
+        "WHERE number > :after AND (:session_id IS NULL OR session_id = :session_id) "
+        "AND (:kind IS NULL OR kind = :kind) ORDER BY number LIMIT :limit",
+        {"after": after, "session_id": session_id, "kind": kind, "limit": limit},
+    )
+    return tuple(_event(*cast("tuple[Any, ...]", row)) for row in rows)
+
+
+def _event(
+    number: int,
+    kind: str,
+    at: int,
+    user_id: str,
+    session_id: str | None,
+    correlation_id: str,
+    data: str,
+) -> Event:
+    return Event(
+        number=number,
+        kind=kind,
+        at=moment(at),
+        user_id=user_id,
+        session_id=session_id,
+        correlation_id=correlation_id,
+        data=from_json(data),
+    )
+
+
+def count(c: apsw.Connection) -> int:
+    """Rows ever written."""
+    return cast(int, c.execute("SELECT count(*) FROM memory_events").fetchall()[0][0])
+
+
+# --- turns -------------------------------------------------------------------------------
+
+
+def record_turn(
+    c: apsw.Connection, turn: TurnFinished, memories: list[str], correlation_id: str
+) -> int:
+    """Write what was said, and count it in its session. Return how many rows it took.
+
+    The person's words are always kept; the answer as far as it reached them, if it did.
+    """
+    said = [("turn.user", turn.text, True, memories)]
+    if turn.response:
+        said.append(("turn.assistant", turn.response, turn.complete, []))
+    for kind, content, complete, made in said:
+        data: dict[str, Any] = {
+            "turn_id": turn.turn_id,
+            "role": SAID[kind],
+            "content": content,
+            "at": turn.at,
+            "complete": complete,
+            "tainted": turn.tainted,
+        }
+        if made:
+            data["memories"] = made
+        append(
+            c,
+            Row(
+                kind=kind,
+                at=turn.at,
+                data=data,
+                correlation_id=correlation_id,
+                user_id=turn.user_id,
+                session_id=turn.session_id,
+                turn_id=turn.turn_id,
+            ),
+        )
+    open_session(c, turn.session_id, turn.user_id, {}, turn.at)
+    c.execute(
+        "UPDATE memory_sessions SET turns = turns + 1, last_active_at = max(last_active_at, ?) "
+        "WHERE id = ?",
+        (micros(turn.at), turn.session_id),
+    )
+    return len(said)
+
+
+def history(c: apsw.Connection, session_id: str, limit: int) -> tuple[Utterance, ...]:
+    """The newest `limit`, oldest first; erased ones are gone."""
+    rows = c.execute(
+        "SELECT kind, data ->> '$.content', at, turn_id FROM memory_events WHERE session_id = ? "
+        "AND kind IN ('turn.user', 'turn.assistant') AND data <> ? ORDER BY number DESC LIMIT ?",
+        (session_id, ERASED, limit),
+    ).fetchall()
+    return tuple(
+        Utterance(
+            role=cast(Role, SAID[cast(str, kind)]),
+            content=cast(str, content),
+            at=moment(cast(int, at)),
+            turn_id=cast(str, turn_id),
+        )
+        for kind, content, at, turn_id in reversed(rows)
+    )
+
+
+def erase_turn(c: apsw.Connection, turn_id: str) -> None:
+    """Erase both sides of one turn."""
+    c.execute(
+        "UPDATE memory_events SET data = ? WHERE turn_id = ? AND data <> ?",
+        (ERASED, turn_id, ERASED),
+    )
+
+
+# --- sessions ----------------------------------------------------------------------------
+
+
+def open_session(
+    c: apsw.Connection,
+    session_id: str | None,
+    user_id: str,
+    metadata: dict[str, Any],
+    at: dt.datetime,
+) -> Session:
+    """The session with this id, made if it is not there."""
+    chosen = session_id or new_id("ses")
+    c.execute(
+        "INSERT OR IGNORE INTO memory_sessions (id, user_id, created_at, last_active_at, metadata)"
+        " VALUES (?, ?, ?, ?, ?)",
+        (chosen, user_id, micros(at), micros(at), to_json(metadata)),
+    )
+    return session(c, chosen)
+
+
+def session(c: apsw.Connection, session_id: str) -> Session:
+    """Raises `SessionNotFound`."""
+    row = c.execute(
+        "SELECT id, user_id, created_at, last_active_at, metadata, turns FROM memory_sessions "
+        "WHERE id = ?",
+        (session_id,),
+    ).fetchone()
+    if row is None:
+        raise SessionNotFound("No session has this id.", id=session_id)
+    return _session(*cast("tuple[Any, ...]", row))
+
+
+def sessions(c: apsw.Connection, limit: int) -> tuple[Session, ...]:
+    """Most recently active first."""
+    rows = c.execute(
+        "SELECT id, user_id, created_at, last_active_at, metadata, turns FROM memory_sessions "
+        "ORDER BY last_active_at DESC, rowid DESC LIMIT ?",
+        (limit,),
+    )
+    return tuple(_session(*cast("tuple[Any, ...]", row)) for row in rows)
+
+
+def close_session(c: apsw.Connection, session_id: str) -> None:
+    """Delete the session and erase what was said in it. Raises `SessionNotFound`."""
+    session(c, session_id)
+    c.execute("DELETE FROM memory_sessions WHERE id = ?", (session_id,))
+    c.execute(
+        "UPDATE memory_events SET data = ? WHERE session_id = ? AND turn_id IS NOT NULL "
+        "AND data <> ?",
+        (ERASED, session_id, ERASED),
+    )
+
+
+def session_count(c: apsw.Connection) -> int:
+    """Open sessions."""
+    return cast(int, c.execute("SELECT count(*) FROM memory_sessions").fetchall()[0][0])
+
+
+def _session(
+    id: str, user_id: str, created_at: int, last_active_at: int, metadata: str, turns: int
+) -> Session:
+    return Session(
+        id=id,
+        user_id=user_id,
+        created_at=moment(created_at),
+        last_active_at=moment(last_active_at),
+        metadata=from_json(metadata),
+        turns=turns,
+    )

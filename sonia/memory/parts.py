@@ -1,0 +1,44 @@
+"""What the halves of `SqliteMemory` share."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable
+
+import msgspec
+
+from sonia.config import MemoryEngine
+from sonia.db import Database
+from sonia.envelope import correlation_id
+from sonia.memory.following import TextFollower, VectorFollower
+from sonia.memory.interface import Embedder
+from sonia.memory.ledger import Row
+
+Clock = Callable[[], dt.datetime]
+
+
+class Parts(msgspec.Struct, frozen=True, kw_only=True):
+    """The database, the two indexes that follow it, and who makes vectors."""
+
+    config: MemoryEngine
+    db: Database
+    embedder: Embedder
+    text: TextFollower
+    vectors: VectorFollower
+    clock: Clock
+
+    def wake(self) -> None:
+        """Memories were written: have the indexes take them up."""
+        self.text.wake()
+        self.vectors.wake()
+
+    def note(self, kind: str, *, user_id: str = "owner", session_id: str | None = None) -> Row:
+        """A ledger row of now, under the current correlation id, without data yet."""
+        return Row(
+            kind=kind,
+            at=self.clock(),
+            data={},
+            correlation_id=correlation_id(),
+            user_id=user_id,
+            session_id=session_id,
+        )

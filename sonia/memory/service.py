@@ -1,0 +1,178 @@
+"""Memory over SQLite, with sqlite-vec and tantivy derived from it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from sonia.config import MemoryEngine
+from sonia.db import Database
+from sonia.errors import SoniaError, Unavailable
+from sonia.events import Bus, TurnFinished
+from sonia.memory import ledger, store, vectors
+from sonia.memory.bounds import (
+    check_moment,
+    checked,
+)
+from sonia.memory.conversing import KeepsConversations
+from sonia.memory.finding import Search, find
+from sonia.memory.following import TextFollower, VectorFollower
+from sonia.memory.interface import (
+    Embedder,
+    Found,
+    Hit,
+    Query,
+    Stats,
+)
+from sonia.memory.keeping import KeepsMemories
+from sonia.memory.parts import Clock, Parts
+from sonia.memory.text import IndexDamaged
+from sonia.types import now
+
+EMBED_BUDGET_S = 0.1  # how long a hybrid search waits for its question's vector
+
+
+class SqliteMemory(KeepsMemories, KeepsConversations):
+    """Use `open_memory`."""
+
+    def __init__(self, parts: Parts) -> None:
+        super().__init__(parts)
+        self._tasks: tuple[asyncio.Task[None], ...] = ()
+
+    async def search(self, query: Query) -> Found:
+        """Find by words, by meaning, or both fused. An empty query finds the newest."""
+        started = asyncio.get_running_loop().time()
+        query = checked(query)
+        check_moment(query.since, "since")
+        check_moment(query.until, "until")
+        vector = await self._vector_of(query) if query.query.strip() else None
+        if query.mode == "hybrid" and vector is None:
+            query = msgspec.structs.replace(query, mode="text")
+        await self._parts.text.opened.wait()
+        hits = await self._find(query, vector)
+        took_ms = (asyncio.get_running_loop().time() - started) * 1000
+        return Found(hits=hits, mode=query.mode, took_ms=round(took_ms, 3))
+
+    async def _find(self, query: Query, vector: NDArray[np.float32] | None) -> tuple[Hit, ...]:
+        search = Search(
+            query=query,
+            vector=vector,
+            live=lambda: self._parts.text.live,
+            settings=self._parts.config.ranking,
+            at=self._parts.clock(),
+        )
+        try:
+            return await self._parts.db.read(partial(find, search=search))
+        except IndexDamaged:
+            await self._parts.text.lose()
+            return await self._parts.db.read(partial(find, search=search))
+
+    async def _vector_of(self, query: Query) -> NDArray[np.float32] | None:
+        """The question's vector; for a hybrid search none if it isn't there in time."""
+        if query.mode == "text":
+            return None
+        if query.mode == "vector":
+            return await self._embedded(query.query)
+        try:
+            async with asyncio.timeout(EMBED_BUDGET_S):
+                return await self._embedded(query.query)
+        except (SoniaError, TimeoutError):
+            return None
+
+    async def _embedded(self, text: str) -> NDArray[np.float32]:
+        made = await self._parts.embedder.embed([text])
+        return made.reshape(self._parts.embedder.dimensions)
+
+    async def stats(self) -> Stats:
+        """Count."""
+
+        def work(c: Any) -> Stats:
+            of_type = store.by_type(c)
+            held, waiting = vectors.counts(c)
+            return Stats(
+                memories=sum(of_type.values()),
+                by_type=of_type,
+                events=ledger.count(c),
+                sessions=ledger.session_count(c),
+                vectors=held,
+                embedding_space=self._parts.embedder.space,
+                unembedded=waiting,
+                text_documents=live.documents if (live := self._parts.text.live) else 0,
+                database_bytes=store.file_bytes(c),
+            )
+
+        return await self._parts.db.read(work)
+
+    async def probe(self) -> dict[str, object]:
+        """Detail for `/status`. Raises `Unavailable` with the reason when it can't do its job."""
+        for task in self._tasks:
+            if task.done():
+                raise Unavailable(f"The task {task.get_name()} has stopped. Restart Sonia.")
+        counted = await self.stats()
+        return {
+            "memories": counted.memories,
+            "sessions": counted.sessions,
+            "vectors": counted.vectors,
+            "unembedded": counted.unembedded,
+            "embedding_space": counted.embedding_space,
+            "text_index": "ready" if self._parts.text.live is not None else "rebuilding",
+            "text_documents": counted.text_documents,
+            "waiting_for": [
+                f"{follower.name}: {follower.trouble}"
+                for follower in (self._parts.text, self._parts.vectors)
+                if follower.trouble
+            ],
+        }
+
+    async def settled(self) -> None:
+        """Return when the text index and the vectors hold all that was committed before."""
+        await asyncio.gather(self._parts.text.settled(), self._parts.vectors.settled())
+
+
+@asynccontextmanager
+async def open_memory(
+    config: MemoryEngine,
+    db: Database,
+    embedder: Embedder,
+    bus: Bus,
+    folder: Path,
+    *,
+    clock: Clock = now,
+) -> AsyncIterator[SqliteMemory]:
+    """Serve memory from `db` until left; the text index lives in `folder`.
+
+    What a crash left between the table and the indexes is healed behind it.
+    """
+    space, dimensions = embedder.space, embedder.dimensions
+    if not await db.read(lambda c: vectors.is_prepared(c, space, dimensions)):
+        await db.write(lambda c: vectors.prepare(c, space, dimensions))
+    parts = Parts(
+        config=config,
+        db=db,
+        embedder=embedder,
+        text=TextFollower(db, folder),
+        vectors=VectorFollower(db, embedder),
+        clock=clock,
+    )
+    memory = SqliteMemory(parts)
+    memory._tasks = tuple(
+        asyncio.create_task(follower.run(), name=f"memory-{follower.name}")
+        for follower in (parts.text, parts.vectors)
+    )
+    unsubscribe = bus.subscribe(TurnFinished, memory.remember_turn)
+    try:
+        yield memory
+    finally:
+        unsubscribe()
+        for task in memory._tasks:
+            task.cancel()
+        await asyncio.gather(*memory._tasks, return_exceptions=True)
+        await parts.text.close()

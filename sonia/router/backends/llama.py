@@ -1,0 +1,123 @@
+"""The seam to llama.cpp (xllamacpp): one loaded model, called from threads.
+
+Measured on this engine, and why the settings are what they are:
+- Its constructor holds the interpreter's lock. Without fitting to devices and repacking of
+  weights that is about half a second whatever the model's size, since the file is mapped.
+- It insists on listening. On POSIX that is a socket file in a folder only this user can enter,
+  elsewhere a loopback port; both want a random key.
+- A prompt is evaluated `BATCH_TOKENS` at a time, and only between batches can it be stopped.
+- Prompts of one slot that begin differently swap through the prompt cache in memory.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sonia.errors import Unavailable, UpstreamError
+from sonia.router.interface import AnswerCut, ContextExceeded
+
+if TYPE_CHECKING:
+    import httpx
+
+BATCH_TOKENS = 64
+PROMPT_CACHE_MIB = 256
+LONGEST_SOCKET_PATH = 100
+
+OnChunk = Callable[[dict[str, Any]], bool]
+
+
+class Llama:
+    """One model, loaded. Every method but `count_tokens` blocks: call them from threads."""
+
+    def __init__(self, path: Path, *, threads: int, context_tokens: int, parallel: int) -> None:
+        """Load the weights. Raises `Unavailable` when the engine refuses them."""
+        import httpx
+        import xllamacpp
+
+        self.context_tokens = context_tokens
+        self._folder = Path(tempfile.mkdtemp(prefix="sonia-llama-"))
+        socket = self._folder / "engine.sock"
+        by_file = os.name == "posix" and len(str(socket)) <= LONGEST_SOCKET_PATH
+        key = secrets.token_urlsafe(32)
+        params = _params(xllamacpp, path, threads, context_tokens * parallel, parallel)
+        params.hostnames = [str(socket) if by_file else "127.0.0.1"]
+        params.api_keys = [key]
+        try:
+            self._server: Any = xllamacpp.Server(params)
+        except RuntimeError as error:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            raise Unavailable(
+                f"llama.cpp can't load {path.name}: {error} Is it a GGUF file, and is there memory?"
+            ) from error
+        self._client: httpx.AsyncClient = httpx.AsyncClient(
+            transport=httpx.AsyncHTTPTransport(uds=str(socket) if by_file else None),
+            base_url="http://127.0.0.1" if by_file else self._server.listening_address,
+            headers={"Authorization": f"Bearer {key}"},
+        )
+
+    def generate(self, body: dict[str, Any], on_chunk: OnChunk) -> None:
+        """Run one completion; `on_chunk` gets OpenAI's chunks and returns True to stop it."""
+        try:
+            self._server.handle_chat_completions(body, on_chunk)
+        except RuntimeError as error:
+            raise UpstreamError(f"The local model failed: {error}") from error
+
+    async def count_tokens(self, messages: Sequence[dict[str, str]]) -> int:
+        """With the template's own tokens. May be called while the model is generating."""
+        import httpx
+
+        try:
+            answer = await self._client.post(
+                "/v1/chat/completions/input_tokens", json={"messages": list(messages)}
+            )
+            answer.raise_for_status()
+            return int(answer.json()["input_tokens"])
+        except (httpx.HTTPError, KeyError, ValueError) as error:
+            raise UpstreamError("The local model could not count the prompt's tokens.") from error
+
+    async def leave(self) -> None:
+        """Drop the connection to the engine; then `close`."""
+        await self._client.aclose()
+
+    def close(self) -> None:
+        """Free the memory. No call may be running."""
+        self._server = None
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _params(xllamacpp: Any, path: Path, threads: int, total_tokens: int, parallel: int) -> Any:
+    params = xllamacpp.CommonParams()
+    params.model.path = str(path)
+    params.n_ctx, params.n_parallel = total_tokens, parallel
+    params.n_batch = params.n_ubatch = BATCH_TOKENS
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
+    params.cache_ram_mib = PROMPT_CACHE_MIB
+    params.n_threads_http = 1
+    params.fit_params = params.warmup = False
+    params.no_extra_bufts = True
+    params.ui = params.endpoint_slots = params.endpoint_props = False
+    params.verbosity = -1
+    return params
+
+
+def refuse(error: dict[str, Any]) -> None:
+    """Raise what the engine answered instead of text."""
+    if error.get("type") == "exceed_context_size_error":
+        prompt, limit = error.get("n_prompt_tokens"), error.get("n_ctx")
+        raise ContextExceeded(
+            f"The prompt is {prompt} tokens and the model's context {limit}. Shorten it.",
+            prompt_tokens=prompt,
+            context_tokens=limit,
+        )
+    raise UpstreamError(f"The local model refused the request: {error.get('message', 'unknown')}")
+
+
+def cut() -> AnswerCut:
+    """The engine stopped without saying why."""
+    return AnswerCut("The local model stopped in the middle of its answer.")

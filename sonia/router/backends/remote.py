@@ -1,0 +1,212 @@
+"""Providers outside: Ollama, Anthropic, OpenRouter, through litellm.
+
+litellm takes seconds and much memory to import, so it is imported on the first call, in a
+thread, with everything that would phone home turned off. No retries of its own: the router
+falls back instead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
+from typing import Any
+
+import msgspec
+
+from sonia.config import Ollama, Paid, Providers, Secret
+from sonia.errors import Unavailable
+from sonia.router.backends.base import UNKNOWN_CONTEXT_TOKENS, estimated_tokens
+from sonia.router.backends.remote_errors import Seam
+from sonia.router.backends.remote_stream import answer_events
+from sonia.router.interface import ChatEvent, ChatRequest, ModelInfo, ProviderInfo
+from sonia.types import Message
+
+_LITELLM_ENVIRONMENT = {
+    "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+    "LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS": "True",
+    "LITELLM_LOG": "ERROR",
+    "LITELLM_MODE": "PRODUCTION",
+}
+CONNECT_TIMEOUT_S = 10.0
+_importing = asyncio.Lock()
+
+
+class RemoteBackend:
+    """One provider. `dialect` is litellm's name for how it speaks."""
+
+    def __init__(
+        self,
+        name: str,
+        dialect: str,
+        models: Sequence[str],
+        *,
+        base_url: str = "",
+        api_key: Secret = Secret(""),  # noqa: B008  immutable
+        missing: str = "",
+        key_variable: str = "",
+    ) -> None:
+        self.name = name
+        self._dialect = dialect
+        self._models = tuple(model.removeprefix(f"{name}/") for model in models)
+        self._base_url = base_url
+        self._api_key = api_key
+        self._missing = missing
+        self._seam = Seam(name, base_url, api_key, key_variable)
+
+    @classmethod
+    def ollama(cls, config: Ollama) -> RemoteBackend:
+        """A server of one's own, without a key."""
+        missing = "" if config.base_url else "set OLLAMA_BASE_URL, e.g. http://127.0.0.1:11434"
+        return cls(
+            "ollama", "ollama_chat", config.models, base_url=config.base_url, missing=missing
+        )
+
+    @classmethod
+    def paid(cls, name: str, config: Paid) -> RemoteBackend:
+        """A provider with a key."""
+        variable = f"{name.upper()}_API_KEY"
+        return cls(
+            name,
+            name,
+            config.models,
+            base_url=config.base_url,
+            api_key=config.api_key,
+            missing="" if config.api_key else f"set {variable}",
+            key_variable=variable,
+        )
+
+    def info(self) -> ProviderInfo:
+        return ProviderInfo(
+            name=self.name,
+            state="unconfigured" if self._missing else "ready",
+            models=tuple(f"{self.name}/{model}" for model in self._models),
+            reason=self._missing or None,
+        )
+
+    def models(self) -> tuple[ModelInfo, ...]:
+        return tuple(
+            ModelInfo(
+                id=f"{self.name}/{model}",
+                provider=self.name,
+                context_tokens=self.context_tokens(model),
+            )
+            for model in self._models
+        )
+
+    def serves(self, model: str) -> bool:
+        """Any name: providers have more models than a configuration lists."""
+        return True
+
+    def context_tokens(self, model: str) -> int:
+        return UNKNOWN_CONTEXT_TOKENS
+
+    async def count_tokens(self, model: str, messages: Sequence[Message]) -> int:
+        return estimated_tokens(messages)
+
+    @asynccontextmanager
+    async def stream(
+        self, model: str, request: ChatRequest
+    ) -> AsyncIterator[AsyncIterator[ChatEvent]]:
+        self._check()
+        started_s = time.perf_counter()
+        litellm = await load_litellm()
+        with self._seam.translated():
+            wrapper = await litellm.acompletion(**self._arguments(model, request))
+        events = answer_events(
+            wrapper, request, self._seam, model=f"{self.name}/{model}", started_s=started_s
+        )
+        try:
+            async with aclosing(events):
+                yield events
+        finally:
+            with self._seam.translated():
+                await wrapper.aclose()
+
+    async def embed(self, model: str, texts: Sequence[str]) -> list[list[float]]:
+        """One vector a text, as the provider makes them. Ollama only."""
+        self._check()
+        litellm = await load_litellm()
+        with self._seam.translated():
+            answer = await litellm.aembedding(
+                model=f"ollama/{model}", input=list(texts), api_base=self._base_url, num_retries=0
+            )
+        return [row["embedding"] for row in answer.data]
+
+    def _check(self) -> None:
+        if self._missing:
+            raise Unavailable(f"{self.name} is not configured: {self._missing}.", field=self.name)
+
+    def _arguments(self, model: str, request: ChatRequest) -> dict[str, Any]:
+        arguments: dict[str, Any] = {
+            "model": f"{self._dialect}/{model}",
+            "messages": [_message(message) for message in request.messages],
+            "stream": True,
+            "stream_options": {"include_usage": True},
+            "max_tokens": request.max_tokens,
+            "temperature": request.temperature,
+            "num_retries": 0,
+            "max_retries": 0,
+            "api_base": self._base_url or None,
+            "api_key": self._api_key.reveal() or None,
+            "drop_params": True,
+        }
+        if request.tools:
+            arguments["tools"] = [
+                {"type": "function", "function": msgspec.to_builtins(tool)}
+                for tool in request.tools
+            ]
+        if request.json_schema is not None:
+            arguments["response_format"] = {
+                "type": "json_schema",
+                "json_schema": {"name": "answer", "schema": request.json_schema, "strict": True},
+            }
+        return {key: value for key, value in arguments.items() if value is not None}
+
+
+def remote_backends(config: Providers) -> tuple[RemoteBackend, ...]:
+    """Every remote provider, configured or not."""
+    return (
+        RemoteBackend.ollama(config.ollama),
+        RemoteBackend.paid("anthropic", config.anthropic),
+        RemoteBackend.paid("openrouter", config.openrouter),
+    )
+
+
+async def load_litellm() -> Any:
+    """The library, silent. Takes seconds the first time, on a thread."""
+    async with _importing:
+        return await asyncio.to_thread(_import)
+
+
+def _import() -> Any:
+    for name, value in _LITELLM_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    import litellm
+
+    litellm.telemetry = False
+    litellm.suppress_debug_info = True
+    litellm.turn_off_message_logging = True
+    litellm.callbacks = []
+    return litellm
+
+
+def _message(message: Message) -> dict[str, Any]:
+    shown: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.tool_calls:
+        shown["tool_calls"] = [
+            {
+                "id": call.id,
+                "type": "function",
+                "function": {
+                    "name": call.name,
+                    "arguments": msgspec.json.encode(call.arguments).decode(),
+                },
+            }
+            for call in message.tool_calls
+        ]
+    if message.tool_call_id:
+        shown["tool_call_id"] = message.tool_call_id
+    return shown

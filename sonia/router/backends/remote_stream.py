@@ -1,0 +1,137 @@
+"""litellm's chunks as events: text at once, tool calls when they are whole."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import msgspec
+
+from sonia.router.backends.base import fits
+from sonia.router.backends.remote_errors import Seam
+from sonia.router.interface import (
+    ChatEvent,
+    ChatRequest,
+    Finished,
+    FinishReason,
+    TextDelta,
+    ToolCallProposed,
+)
+from sonia.types import ToolCall, Usage, Value, new_id
+
+_REASONS: dict[str, FinishReason] = {
+    "stop": "stop",
+    "length": "length",
+    "tool_calls": "tool_calls",
+    "function_call": "tool_calls",
+}
+
+
+class _Parts(msgspec.Struct):
+    """One tool call while its pieces arrive."""
+
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+
+class Spent(Value):
+    """What the provider counted."""
+
+    usage: Usage = Usage()
+    cost_usd: float = 0.0
+
+
+async def answer_events(
+    wrapper: Any, request: ChatRequest, seam: Seam, *, model: str, started_s: float
+) -> AsyncGenerator[ChatEvent, None]:
+    """Text as it comes, then the calls, then `Finished`.
+
+    Raises `AnswerCut` for a stream that ends without the provider's own finish reason (litellm
+    makes one up) and for a call whose name or arguments are not what was offered.
+    """
+    calls: dict[int, _Parts] = {}
+    first_token_ms: float | None = None
+    usage: Any = None
+    while (chunk := await _next(wrapper, seam, begun=first_token_ms is not None)) is not None:
+        usage = getattr(chunk, "usage", None) or usage
+        for choice in chunk.choices:
+            if first_token_ms is None and (choice.delta.content or choice.delta.tool_calls):
+                first_token_ms = (time.perf_counter() - started_s) * 1000
+            _collect(calls, choice.delta.tool_calls or ())
+            if choice.delta.content:
+                yield TextDelta(text=choice.delta.content)
+    reason = _reason(wrapper, seam)
+    for parts in calls.values():
+        yield ToolCallProposed(call=_whole(parts, request, seam))
+    spent = _spent(usage, model)
+    yield Finished(
+        model=model,
+        provider=seam.provider,
+        reason="tool_calls" if calls else reason,
+        usage=spent.usage,
+        first_token_ms=round(first_token_ms or (time.perf_counter() - started_s) * 1000, 2),
+        cost_usd=spent.cost_usd,
+    )
+
+
+async def _next(wrapper: Any, seam: Seam, *, begun: bool) -> Any:
+    with seam.translated(begun=begun):
+        return await anext(wrapper, None)
+
+
+def _collect(calls: dict[int, _Parts], deltas: Any) -> None:
+    for delta in deltas:
+        parts = calls.setdefault(delta.index or 0, _Parts())
+        parts.id = delta.id or parts.id
+        parts.name = delta.function.name or parts.name
+        parts.arguments += delta.function.arguments or ""
+
+
+def _reason(wrapper: Any, seam: Seam) -> FinishReason:
+    given = wrapper.received_finish_reason
+    if given is None:
+        raise seam.cut("it ended without saying why")
+    if given not in _REASONS:
+        raise seam.cut(f"the provider stopped it ({seam.redacted(str(given))})")
+    return _REASONS[given]
+
+
+def _whole(parts: _Parts, request: ChatRequest, seam: Seam) -> ToolCall:
+    tool = next((tool for tool in request.tools if tool.name == parts.name), None)
+    if tool is None:
+        raise seam.cut("it called a tool that was not offered")
+    try:
+        arguments = msgspec.json.decode(parts.arguments or "{}")
+    except msgspec.DecodeError:
+        raise seam.cut(f"the arguments for {tool.name} are not JSON") from None
+    if not fits(arguments, tool):
+        raise seam.cut(f"the arguments for {tool.name} do not fit its schema")
+    return ToolCall(id=parts.id or new_id("call"), name=tool.name, arguments=arguments)
+
+
+def _spent(usage: Any, model: str) -> Spent:
+    if usage is None:
+        return Spent()
+    details = getattr(usage, "prompt_tokens_details", None)
+    counted = Usage(
+        prompt_tokens=usage.prompt_tokens or 0,
+        completion_tokens=usage.completion_tokens or 0,
+        cached_tokens=getattr(details, "cached_tokens", None) or 0,
+    )
+    return Spent(usage=counted, cost_usd=_cost_usd(counted, model))
+
+
+def _cost_usd(usage: Usage, model: str) -> float:
+    """By litellm's own price list, which travels with it; 0 for what it does not know."""
+    import litellm
+
+    known = litellm.model_cost
+    prices = known.get(model) or known.get(model.partition("/")[2]) or {}
+    fresh = (usage.prompt_tokens - usage.cached_tokens) * prices.get("input_cost_per_token", 0.0)
+    cached = usage.cached_tokens * prices.get(
+        "cache_read_input_token_cost", prices.get("input_cost_per_token", 0.0)
+    )
+    made = usage.completion_tokens * prices.get("output_cost_per_token", 0.0)
+    return float(fresh + cached + made)

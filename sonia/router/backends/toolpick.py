@@ -1,0 +1,164 @@
+"""Small models and tools: first choose, then speak.
+
+A model of half a billion parameters that sees tools and conversation in one prompt picks
+wrongly and leaks the format into its speech. So the choice is a prompt of its own: the tools,
+examples, the last few messages, and an answer that a grammar holds to one of
+
+    say
+    <tool> {"its": "arguments"}
+
+`say` is one token; the conversation is then answered from a prompt without any tools, as
+plain text that streams. Both prompts keep a fixed beginning, so the engine has it cached.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from sonia.router.backends.base import fits
+from sonia.types import Message, ToolCall, ToolSpec, new_id
+
+SAY = "say"
+PICK_TOKENS = 256
+RECENT_MESSAGES = 6
+LONGEST_CHARS = 1200
+
+Turn = dict[str, str]
+
+_ASK = (
+    "Choose what to do with the user's message. Answer with one line: a tool's name and its "
+    "arguments as JSON, or the word say.\nTools:\n- say: reply in words: conversation, "
+    "questions, knowledge, opinions, facts about the user"
+)
+
+_SPOKEN = (
+    "Who painted the Mona Lisa?",
+    "My cat is called Tom.",
+    "Tell me a story about a fox.",
+    "What is my cat called?",
+    "How does a car work?",
+    "What should I wear today?",
+    "Thank you",
+)
+
+# Requests for tools that are often there; they are shown only when the tool is offered.
+_ASKED: dict[str, tuple[tuple[str, dict[str, Any]], ...]] = {
+    "file.read": (("Open plan.md", {"path": "plan.md"}),),
+    "file.list": (("Which folders are there?", {"path": "."}),),
+    "file.write": (("Put hello in a.txt", {"path": "a.txt", "content": "hello"}),),
+    "shell.run": (("Run pwd", {"command": "pwd"}),),
+    "system.info": (
+        ("Which CPU is in this machine and how full is the disk?", {}),
+        ("How many gigabytes of memory are there?", {}),
+    ),
+    "math.evaluate": (("What is 3 plus 4?", {"expression": "3+4"}),),
+}
+
+
+def picking_prompt(messages: Sequence[Message], tools: Sequence[ToolSpec]) -> list[Turn]:
+    """The prompt that chooses; the last of `messages` is the user's."""
+    listed = "".join(f"\n- {tool.name}({_names(tool)}): {tool.description}" for tool in tools)
+    recent = messages[-RECENT_MESSAGES:]
+    return [
+        {"role": "system", "content": _ASK + listed},
+        *_shots(tools),
+        *(turn for message in recent for turn in _recent(message)),
+    ]
+
+
+def picking_grammar(tools: Sequence[ToolSpec]) -> str:
+    """A Lark grammar for llguidance: `say`, or a tool's name and arguments of its schema."""
+    lines = ["%llguidance {}", "start: " + " | ".join(['"say"', *_rules(tools)])]
+    for rule, tool in zip(_rules(tools), tools, strict=True):
+        schema = msgspec.json.encode(tool.parameters).decode()
+        lines.append(f"{rule}: {msgspec.json.encode(tool.name + ' ').decode()} %json {schema}")
+    return "\n".join(lines)
+
+
+def picked(answer: str, tools: Sequence[ToolSpec]) -> ToolCall | None:
+    """The call that was chosen, whole and valid, or None to answer in words."""
+    name, _, rest = answer.partition(" ")
+    tool = next((tool for tool in tools if tool.name == name), None)
+    if tool is None:
+        return None
+    try:
+        arguments = msgspec.json.decode(rest)
+    except msgspec.DecodeError:
+        return None
+    if not fits(arguments, tool):
+        return None
+    return ToolCall(id=new_id("call"), name=name, arguments=arguments)
+
+
+def speaking_prompt(messages: Sequence[Message]) -> list[Turn]:
+    """The conversation in the roles that every chat template knows.
+
+    A tool's result becomes the user's: small models read it there, and repeat the format when
+    they see calls in their own words.
+    """
+    calls = {call.id: call for message in messages for call in message.tool_calls}
+    return [turn for message in messages for turn in _spoken(message, calls)]
+
+
+def _rules(tools: Sequence[ToolSpec]) -> list[str]:
+    return [f"call{index}" for index, _ in enumerate(tools)]
+
+
+def _names(tool: ToolSpec) -> str:
+    return ", ".join(tool.parameters.get("properties", {}))
+
+
+def _shots(tools: Sequence[ToolSpec]) -> Iterable[Turn]:
+    spoken = iter(_SPOKEN)
+    for tool in tools:
+        yield from _shot(next(spoken, ""), SAY)
+        for request, arguments in _ASKED.get(tool.name, ()):
+            if fits(arguments, tool):
+                yield from _shot(request, call_line(tool.name, arguments))
+    for text in spoken:
+        yield from _shot(text, SAY)
+
+
+def _shot(request: str, line: str) -> Iterable[Turn]:
+    if request:
+        yield {"role": "user", "content": request}
+        yield {"role": "assistant", "content": line}
+
+
+def _recent(message: Message) -> Iterable[Turn]:
+    match message.role:
+        case "user":
+            yield {"role": "user", "content": _short(message.content)}
+        case "assistant" if message.tool_calls:
+            call = message.tool_calls[0]
+            yield {"role": "assistant", "content": call_line(call.name, call.arguments)}
+        case "assistant":
+            yield {"role": "assistant", "content": SAY}
+
+
+def _spoken(message: Message, calls: dict[str, ToolCall]) -> Iterable[Turn]:
+    match message.role:
+        case "tool":
+            call = calls.get(message.tool_call_id or "")
+            done = call_line(call.name, call.arguments) if call else "the tool"
+            yield {
+                "role": "user",
+                "content": f"Result of {done}:\n{message.content}\n\nAnswer me with this result.",
+            }
+        case "assistant" if message.tool_calls and not message.content:
+            return
+        case _:
+            yield {"role": message.role, "content": message.content}
+
+
+def call_line(name: str, arguments: dict[str, Any]) -> str:
+    """`file.read {"path":"a.txt"}`"""
+    return f"{name} {msgspec.json.encode(arguments).decode()}"
+
+
+def _short(text: str) -> str:
+    half = LONGEST_CHARS // 2
+    return text if len(text) <= LONGEST_CHARS else f"{text[:half]} … {text[-half:]}"

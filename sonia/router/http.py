@@ -1,0 +1,222 @@
+"""The model router's routes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from typing import Annotated, Any
+
+import msgspec
+from litestar import Response, get, post
+from litestar.handlers import HTTPRouteHandler
+from litestar.params import Parameter
+from litestar.response import ServerSentEvent, ServerSentEventMessage
+
+from sonia.envelope import Envelope, answer, describe
+from sonia.errors import NotFound, SoniaError
+from sonia.router.interface import (
+    ChatEvent,
+    ChatRequest,
+    Finished,
+    FinishReason,
+    ModelInfo,
+    ProviderInfo,
+    Route,
+    Router,
+    TextDelta,
+    ToolCallProposed,
+)
+from sonia.router.service import DEFAULT_PROFILE
+from sonia.types import Message, ToolCall, ToolSpec, Usage, Value
+
+MAX_TEXTS = 256
+MAX_MESSAGES = 1000
+Content = Annotated[str, msgspec.Meta(max_length=200_000)]
+
+
+class ChatBody(Value):
+    """`POST /chat`. `task_type` is another word for `profile`."""
+
+    messages: Annotated[tuple[Message, ...], msgspec.Meta(min_length=1, max_length=MAX_MESSAGES)]
+    model: str | None = None
+    profile: str | None = None
+    task_type: str | None = None
+    tools: tuple[ToolSpec, ...] = ()
+    json_schema: dict[str, Any] | None = None
+    max_tokens: Annotated[int, msgspec.Meta(ge=1, le=32_768)] = 512
+    temperature: Annotated[float, msgspec.Meta(ge=0, le=2)] = 0.0
+    stream: bool = False
+
+
+class ChatReply(Value):
+    """A whole answer."""
+
+    response: str
+    tool_calls: tuple[ToolCall, ...]
+    model: str
+    provider: str
+    finish_reason: FinishReason
+    usage: Usage
+    cost_usd: float
+    first_token_ms: float
+
+
+class SelectBody(Value):
+    """`POST /select`: what is about to be asked."""
+
+    profile: str | None = None
+    task_type: str | None = None
+    model: str | None = None
+
+
+class EmbeddingsBody(Value):
+    """`POST /embeddings`."""
+
+    texts: Annotated[tuple[Content, ...], msgspec.Meta(max_length=MAX_TEXTS)]
+
+
+class EmbeddingsReply(Value):
+    """One vector a text, each of length 1."""
+
+    space: str
+    dimensions: int
+    vectors: list[list[float]]
+
+
+class Providers(Value):
+    """`GET /providers`."""
+
+    providers: tuple[ProviderInfo, ...]
+
+
+class Models(Value):
+    """`GET /models`."""
+
+    models: tuple[ModelInfo, ...]
+
+
+def routes(router: Router) -> list[HTTPRouteHandler]:
+    """The handlers, to be mounted under the module's prefix."""
+
+    @post("/chat", status_code=200)
+    async def chat(data: ChatBody) -> Response[Any]:
+        if data.stream:
+            return await _streamed(router, data)
+        return Response(answer(await _whole(router, _request(data))))
+
+    @post("/select", status_code=200)
+    async def select(data: SelectBody) -> Envelope[Route]:
+        return answer(router.route(_profile(data.profile, data.task_type), data.model))
+
+    @get("/route")
+    async def route(
+        task_type: Annotated[str | None, Parameter(query="task_type")] = None,
+        model: Annotated[str | None, Parameter(query="model")] = None,
+    ) -> Envelope[Route]:
+        return answer(router.route(_profile(None, task_type), model))
+
+    @get("/providers")
+    async def providers() -> Envelope[Providers]:
+        return answer(Providers(providers=router.providers()))
+
+    @get("/models")
+    async def models() -> Envelope[Models]:
+        return answer(Models(models=router.models()))
+
+    @get("/models/{provider:str}")
+    async def models_of(provider: Annotated[str, Parameter()]) -> Envelope[Models]:
+        known = [info.name for info in router.providers()]
+        if provider not in known:
+            raise NotFound(f"No provider {provider!r}. There are: {', '.join(known)}.", known=known)
+        return answer(Models(models=tuple(m for m in router.models() if m.provider == provider)))
+
+    @post("/embeddings", status_code=200)
+    async def embeddings(data: EmbeddingsBody) -> Envelope[EmbeddingsReply]:
+        vectors = await router.embeddings.embed(data.texts)
+        return answer(
+            EmbeddingsReply(
+                space=router.embeddings.space,
+                dimensions=router.embeddings.dimensions,
+                vectors=vectors.tolist(),
+            )
+        )
+
+    return [chat, select, route, providers, models, models_of, embeddings]
+
+
+def _profile(profile: str | None, task_type: str | None) -> str:
+    return profile or task_type or DEFAULT_PROFILE
+
+
+def _request(body: ChatBody) -> ChatRequest:
+    return ChatRequest(
+        messages=body.messages,
+        model=body.model,
+        profile=_profile(body.profile, body.task_type),
+        tools=body.tools,
+        json_schema=body.json_schema,
+        max_tokens=body.max_tokens,
+        temperature=body.temperature,
+    )
+
+
+async def _whole(router: Router, request: ChatRequest) -> ChatReply:
+    text: list[str] = []
+    calls: list[ToolCall] = []
+    async with router.chat(request) as events:
+        async for event in events:
+            match event:
+                case TextDelta():
+                    text.append(event.text)
+                case ToolCallProposed():
+                    calls.append(event.call)
+                case Finished():
+                    return _reply(event, "".join(text), tuple(calls))
+    raise AssertionError("a router's stream ends with Finished or raises")
+
+
+def _reply(end: Finished, text: str, calls: tuple[ToolCall, ...]) -> ChatReply:
+    return ChatReply(
+        response=text,
+        tool_calls=calls,
+        model=end.model,
+        provider=end.provider,
+        finish_reason=end.reason,
+        usage=end.usage,
+        cost_usd=end.cost_usd,
+        first_token_ms=end.first_token_ms,
+    )
+
+
+async def _streamed(router: Router, body: ChatBody) -> ServerSentEvent:
+    """Enter the answer before the headers go out, so a failing model is a plain error answer."""
+    async with AsyncExitStack() as stack:
+        events = await stack.enter_async_context(router.chat(_request(body)))
+        return ServerSentEvent(_told(stack.pop_all(), events))
+    raise AssertionError("unreachable")
+
+
+async def _told(
+    stack: AsyncExitStack, events: AsyncIterator[ChatEvent]
+) -> AsyncIterator[ServerSentEventMessage]:
+    text: list[str] = []
+    calls: list[ToolCall] = []
+    async with stack:
+        try:
+            async for event in events:
+                match event:
+                    case TextDelta():
+                        text.append(event.text)
+                        yield _event("response.delta", {"text": event.text})
+                    case ToolCallProposed():
+                        calls.append(event.call)
+                        yield _event("tool.call", event.call)
+                    case Finished():
+                        reply = _reply(event, "".join(text), tuple(calls))
+                        yield _event("response.done", reply)
+        except SoniaError as error:
+            yield _event("error", describe(error))
+
+
+def _event(name: str, data: Any) -> ServerSentEventMessage:
+    return ServerSentEventMessage(event=name, data=msgspec.json.encode(data).decode())

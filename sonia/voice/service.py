@@ -1,0 +1,135 @@
+"""Sessions in memory, each with at most one socket and one answer being given."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+
+from sonia.config import Pipecat
+from sonia.errors import Unavailable
+from sonia.types import new_id, now
+from sonia.voice.conversation import Conversation
+from sonia.voice.interface import (
+    Responder,
+    SessionTaken,
+    StartSession,
+    TooManySessions,
+    VoiceSession,
+    VoiceSessionNotFound,
+)
+
+CLOSED_KEPT = 256
+
+
+class TalkingSessions:
+    """This module's `Voice`; its sockets come in through `talk`."""
+
+    def __init__(self, config: Pipecat, responder: Responder) -> None:
+        self._config = config
+        self._responder = responder
+        self._sessions: OrderedDict[str, VoiceSession] = OrderedDict()
+        self._talking: dict[str, Conversation] = {}
+        self._closing = False
+
+    async def start(self, start: StartSession, *, ws_url: str) -> VoiceSession:
+        """See `Voice.start`."""
+        limit = self._config.max_sessions
+        if sum(item.state == "ACTIVE" for item in self._sessions.values()) >= limit:
+            raise TooManySessions(f"{limit} voice sessions are open. Stop one first.", limit=limit)
+        session_id = new_id("ses")
+        session = VoiceSession(
+            session_id=session_id,
+            state="ACTIVE",
+            user_id=start.user_id,
+            created_at=now(),
+            ws_url=ws_url.replace("{session_id}", session_id),
+            metadata=start.metadata,
+        )
+        self._sessions[session_id] = session
+        self._forget_closed()
+        return session
+
+    async def session(self, session_id: str) -> VoiceSession:
+        """See `Voice.session`."""
+        session = self._sessions.get(session_id)
+        if session is None:
+            raise VoiceSessionNotFound(
+                f"No voice session {session_id!r}. Start one with POST /session/start.",
+                session_id=session_id,
+            )
+        talking = self._talking.get(session_id)
+        turns = talking.turns if talking else session.turns
+        return msgspec.structs.replace(session, connected=talking is not None, turns=turns)
+
+    async def stop(self, session_id: str) -> VoiceSession:
+        """See `Voice.stop`."""
+        session = await self.session(session_id)
+        closed = msgspec.structs.replace(session, state="CLOSED", connected=False)
+        self._sessions[session_id] = closed
+        if talking := self._talking.get(session_id):
+            await talking.stop("stopped")
+        return closed
+
+    async def interrupt(self, session_id: str) -> VoiceSession:
+        """See `Voice.interrupt`."""
+        session = await self.session(session_id)
+        if talking := self._talking.get(session_id):
+            await talking.interrupt()
+        return session
+
+    async def probe(self) -> dict[str, Any]:
+        """Open sessions and live sockets."""
+        if self._closing:
+            raise Unavailable("Shutting down.")
+        active = sum(item.state == "ACTIVE" for item in self._sessions.values())
+        return {"sessions": active, "connected": len(self._talking), "audio": False}
+
+    @asynccontextmanager
+    async def talk(self, session_id: str, conversation: Conversation) -> AsyncIterator[None]:
+        """Let `conversation` be this session's one socket until left.
+
+        Raises `VoiceSessionNotFound`, `SessionTaken`.
+        """
+        session = await self.session(session_id)
+        if session.state != "ACTIVE":
+            raise VoiceSessionNotFound(f"Voice session {session_id!r} is closed. Start another.")
+        if session_id in self._talking:
+            raise SessionTaken(f"Another socket is talking in {session_id!r}.")
+        self._talking[session_id] = conversation
+        try:
+            yield
+        finally:
+            del self._talking[session_id]
+            kept = self._sessions[session_id]
+            self._sessions[session_id] = msgspec.structs.replace(
+                kept, turns=kept.turns + conversation.turns
+            )
+
+    def conversation(self, session: VoiceSession, send: Any) -> Conversation:
+        """A conversation that answers with this module's responder."""
+        return Conversation(self._responder, session, send)
+
+    async def close(self) -> None:
+        """Say goodbye on every socket."""
+        self._closing = True
+        await asyncio.gather(*(item.stop("going away") for item in self._talking.values()))
+
+    def _forget_closed(self) -> None:
+        closed = [key for key, item in self._sessions.items() if item.state == "CLOSED"]
+        for key in closed[:-CLOSED_KEPT]:
+            del self._sessions[key]
+
+
+@asynccontextmanager
+async def open_voice(config: Pipecat, responder: Responder) -> AsyncIterator[TalkingSessions]:
+    """Serve voice sessions until left; leaving closes every socket."""
+    voice = TalkingSessions(config, responder)
+    try:
+        yield voice
+    finally:
+        await voice.close()

@@ -1,0 +1,108 @@
+"""What memory's tests are given: a small embedder, and memory over a folder."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import hashlib
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sonia.config import MemoryEngine
+from sonia.db import open_database
+from sonia.errors import Unavailable
+from sonia.events import Bus
+from sonia.memory import Embedder, SqliteMemory, open_memory
+from sonia.types import now
+
+MIGRATIONS = Path(__file__).parent.parent / "migrations"
+BLNS = Path(__file__).parent.parent.parent / "shared/data/security/text/blns.json"
+
+NASTY = (
+    "' OR 1=1; DROP TABLE memory_entries; --",
+    'NEAR("dog" "cat", 5) AND biscuit* OR NOT content:dog^2',
+    "content:biscuit +must -not [a TO z] {x} ~2 \\ /re.*gex/",
+    '"unbalanced',
+    "((((",
+    "*",
+    "AND",
+    "a\x00b",
+    "\ufeff\u200b\u202e reversed",
+    "ﷺ 👩‍👩‍👧‍👦 ı̇ ẞ ﬁ",
+    "%s %n {0} ${jndi:ldap://x}",
+    "日本語のテキスト",
+    "1e309 NaN -0 0x7fffffffffffffff",
+)
+
+
+class HashingEmbedder:
+    """Texts that share words are close. Deterministic; knows nothing."""
+
+    space = "hashing"
+    dimensions = 64
+
+    async def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        return np.stack([self._one(text) for text in texts])
+
+    def _one(self, text: str) -> NDArray[np.float32]:
+        total = np.full(self.dimensions, 1e-3)
+        for word in text.lower().split():
+            seed = hashlib.blake2b(word.encode(), digest_size=8).digest()
+            total += np.random.default_rng(list(seed)).normal(size=self.dimensions)
+        return (total / np.linalg.norm(total)).astype(np.float32)
+
+
+class LoadingEmbedder(HashingEmbedder):
+    """Says it is not ready until `ready` is set."""
+
+    def __init__(self) -> None:
+        self.ready = asyncio.Event()
+
+    async def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        if not self.ready.is_set():
+            raise Unavailable("The weights are still loading.")
+        return await super().embed(texts)
+
+
+class HangingEmbedder(HashingEmbedder):
+    """Never answers."""
+
+    async def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+
+class Clock:
+    """Stands where it was set."""
+
+    def __init__(self) -> None:
+        self.at = now()
+
+    def __call__(self) -> dt.datetime:
+        return self.at
+
+
+@asynccontextmanager
+async def opened(
+    folder: Path,
+    embedder: Embedder | None = None,
+    bus: Bus | None = None,
+    clock: Clock | None = None,
+) -> AsyncIterator[SqliteMemory]:
+    """Memory over the database and the text index in `folder`."""
+    async with (
+        open_database(folder / "sonia.db", MIGRATIONS) as db,
+        open_memory(
+            MemoryEngine(),
+            db,
+            embedder or HashingEmbedder(),
+            bus or Bus(),
+            folder / "text-index",
+            clock=clock or now,
+        ) as memory,
+    ):
+        yield memory
