@@ -27,7 +27,16 @@ from sonia.tools import Tools, open_tools
 from sonia.voice import TalkingSessions, open_voice
 from sonia.weights import Weights, needed
 
-MODULES = ("gateway", "router", "memory", "voice", "tools", "control")
+# Each module, and the key of its section in the configuration.
+KEYS = {
+    "gateway": "api_gateway",
+    "router": "model_router",
+    "memory": "memory_engine",
+    "voice": "pipecat",
+    "tools": "openclaw",
+    "control": "eva_os",
+}
+MODULES = tuple(KEYS)
 TALKING = frozenset({"gateway", "voice", "router"})
 
 
@@ -119,8 +128,8 @@ async def open_sonia(config: Config, *, modules: Collection[str] = MODULES) -> A
             turns=turns,
             voice=voice,
         )
-        for name, probe in sonia.probes().items():
-            stack.callback(control.watch(name, probe))
+        for module, probe in sonia.probes().items():
+            stack.callback(control.watch(KEYS[module], probe))
         yield sonia
 
 

@@ -133,7 +133,10 @@ def expected(kind: Any) -> str:
         return f'a list like ["a", "b"], each item {expected(inside[0])}'
     if kind is Secret:
         return "a string (the secret itself, without spaces)"
-    return _PLAIN[kind] if kind in _PLAIN else "a table"
+    for plain, name in _PLAIN.items():
+        if kind is plain:
+            return name
+    return "a table"
 
 
 def _found(kind: Any, value: Any, path: tuple[str, ...]) -> str:

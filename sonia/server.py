@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import uvicorn
-from litestar import Litestar, Request, Router
+from litestar import Litestar, Request, Router, get
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 
@@ -128,13 +128,13 @@ def build(sonia: Sonia, ports: Mapping[str, int]) -> FrontDoor:
         handlers.append(_routes(sonia, service.module))
         handlers.append(health_routes(service.prefix or "/", service.name, probes[service.module]))
     app = Litestar(
-        route_handlers=handlers,
+        route_handlers=[*handlers, _openapi],
         exception_handlers=exception_handlers(),
         before_request=_name_operation,
         openapi_config=OpenAPIConfig(
             title="Sonia",
             version=VERSION,
-            path="/",
+            path="/docs",
             render_plugins=[JsonRenderPlugin(path="/openapi.json")],
         ),
         request_max_body_size=None,
@@ -180,6 +180,11 @@ def _doorway(app: Litestar, service: Service) -> Doorway:
     rests = [path.removeprefix(service.prefix).lstrip("/") for path in own]
     segments = frozenset(rest.partition("/")[0] for rest in rests)
     return Doorway(service=service.name, prefix=service.prefix, segments=segments)
+
+
+@get("/openapi.json", include_in_schema=False, sync_to_thread=False)
+def _openapi(request: Request[Any, Any, Any]) -> dict[str, Any]:
+    return request.app.openapi_schema.to_schema()
 
 
 def _name_operation(request: Request[Any, Any, Any]) -> None:

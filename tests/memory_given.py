@@ -32,7 +32,7 @@ NASTY = (
     "AND",
     "a\x00b",
     "\ufeff\u200b\u202e reversed",
-    "ﷺ 👩‍👩‍👧‍👦 ı̇ ẞ ﬁ",
+    "\ufdfa \U0001f469\u200d\U0001f467 \u0131\u0307 \u1e9e \ufb01",
     "%s %n {0} ${jndi:ldap://x}",
     "日本語のテキスト",
     "1e309 NaN -0 0x7fffffffffffffff",
@@ -44,15 +44,17 @@ class HashingEmbedder:
 
     space = "hashing"
     dimensions = 64
+    _dimensions: int | None = None
 
     async def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         return np.stack([self._one(text) for text in texts])
 
     def _one(self, text: str) -> NDArray[np.float32]:
-        total = np.full(self.dimensions, 1e-3)
+        dimensions = self._dimensions or self.dimensions
+        total = np.full(dimensions, 1e-3)
         for word in text.lower().split():
             seed = hashlib.blake2b(word.encode(), digest_size=8).digest()
-            total += np.random.default_rng(list(seed)).normal(size=self.dimensions)
+            total += np.random.default_rng(list(seed)).normal(size=dimensions)
         return (total / np.linalg.norm(total)).astype(np.float32)
 
 

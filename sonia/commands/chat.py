@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from sonia.commands import terminal
-from sonia.commands.server import Server
+from sonia.commands.server import Server, operator_token
 from sonia.config import Config
 from sonia.errors import SoniaError, Unavailable, UpstreamError
 
@@ -196,9 +197,5 @@ def question(data: dict[str, Any]) -> str:
 
 def settle(server: Server, data: Path, approval_id: str, verb: str, reason: str = "") -> Any:
     """Answer with the operator's token; `verb` is approve or deny. Raises `SoniaError`."""
-    from urllib.parse import quote
-
-    from sonia.control import read_token
-
     path = f"/v1/approvals/{quote(approval_id, safe='')}/{verb}"
-    return server.post(path, {"reason": reason} if reason else {}, token=read_token(data))
+    return server.post(path, {"reason": reason} if reason else {}, token=operator_token(data))

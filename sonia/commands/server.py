@@ -6,10 +6,11 @@ import http.client
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Any
 
 from sonia.config import Config, Secret
-from sonia.errors import SoniaError, Unavailable, UpstreamError
+from sonia.errors import ConfigurationError, SoniaError, Unavailable, UpstreamError
 from sonia.running import Running, read
 
 GATEWAY = "api-gateway"
@@ -25,6 +26,22 @@ class NotRunning(Unavailable):
 
 class Refused(SoniaError):
     """The server answered with an error; `message` is its own, `details["code"]` its code."""
+
+
+def operator_token(data: Path) -> Secret:
+    """The credential for answering approvals. Raises `ConfigurationError`."""
+    path = data / "operator.token"
+    try:
+        token = Secret(path.read_text(encoding="ascii"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(
+            f"The operator's token can't be read: {error}. The first `sonia serve` makes it, and "
+            "only the user who serves can read it.",
+            path=str(path),
+        ) from error
+    if not token:
+        raise ConfigurationError(f"{path} is empty. Delete it, and `sonia serve` makes a new one.")
+    return token
 
 
 class Server:

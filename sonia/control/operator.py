@@ -121,7 +121,7 @@ def _make(path: Path) -> str:
         try:
             descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(descriptor, "w") as file:
-                file.write(token + "\n")
+                file.write(token)
                 file.flush()
                 os.fsync(descriptor)
             draft.replace(path)

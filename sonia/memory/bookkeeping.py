@@ -90,3 +90,14 @@ def derived(c: apsw.Connection, name: str) -> str | None:
 def note_derived(c: apsw.Connection, name: str, value: str) -> None:
     """Replace that note."""
     c.execute("INSERT OR REPLACE INTO memory_derived (name, value) VALUES (?, ?)", (name, value))
+
+
+def vector_dimensions(c: apsw.Connection) -> int:
+    """The length of the vectors in the table; 0 while there is no table."""
+    return int(derived(c, "vector_dimensions") or 0)
+
+
+def remove_vector(c: apsw.Connection, number: int) -> None:
+    """In the transaction in which its memory changes or goes."""
+    if vector_dimensions(c):
+        c.execute("DELETE FROM memory_vectors WHERE rowid = ?", (number,))

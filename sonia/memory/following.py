@@ -100,7 +100,7 @@ class VectorFollower(Follower):
         if not rows:
             return False
         made = await self._embedder.embed([content for _, _, content in rows])
-        if made.shape != (len(rows), self._embedder.dimensions):
+        if made.ndim != 2 or len(made) != len(rows):
             raise Unavailable(f"The embedder answered with the shape {made.shape}.")
         await self._db.write(lambda c: vectors.put(c, rows, made))
         return True

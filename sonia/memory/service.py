@@ -89,7 +89,7 @@ class SqliteMemory(KeepsMemories, KeepsConversations):
 
     async def _embedded(self, text: str) -> NDArray[np.float32]:
         made = await self._parts.embedder.embed([text])
-        return made.reshape(self._parts.embedder.dimensions)
+        return made.reshape(-1)
 
     async def stats(self) -> Stats:
         """Count."""
@@ -151,9 +151,8 @@ async def open_memory(
 
     What a crash left between the table and the indexes is healed behind it.
     """
-    space, dimensions = embedder.space, embedder.dimensions
-    if not await db.read(lambda c: vectors.is_prepared(c, space, dimensions)):
-        await db.write(lambda c: vectors.prepare(c, space, dimensions))
+    if not await db.read(partial(vectors.is_of, space=embedder.space)):
+        await db.write(partial(vectors.begin, space=embedder.space))
     parts = Parts(
         config=config,
         db=db,

@@ -13,6 +13,7 @@ from typing import Any, cast
 import apsw
 import msgspec
 
+from sonia.memory import bookkeeping
 from sonia.memory.columns import from_json, likeness, micros, moment, to_json
 from sonia.memory.interface import Change, Entry, EntryNotFound, NewMemory, Query
 from sonia.types import MemoryId, Origin, new_id
@@ -121,7 +122,7 @@ def change(c: apsw.Connection, memory_id: str, changed: Change, at: dt.datetime)
             number,
         ),
     )
-    c.execute("DELETE FROM memory_vectors WHERE rowid = ?", (number,))
+    bookkeeping.remove_vector(c, number)
     return new
 
 
@@ -157,7 +158,7 @@ def erase(c: apsw.Connection, memory_id: str) -> tuple[Entry, str | None]:
     (turn_id,) = c.execute(
         "DELETE FROM memory_entries WHERE number = ? RETURNING turn_id", (number,)
     ).fetchall()[0]
-    c.execute("DELETE FROM memory_vectors WHERE rowid = ?", (number,))
+    bookkeeping.remove_vector(c, number)
     c.execute("INSERT INTO memory_erased (number) VALUES (?)", (number,))
     return was, cast("str | None", turn_id)
 

@@ -9,10 +9,14 @@ searching beside it is fine.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
+
+import msgspec
 
 from sonia.memory.bookkeeping import Pending
 from sonia.memory.columns import micros
@@ -23,6 +27,7 @@ if TYPE_CHECKING:
 
 MAX_TERMS = 64
 MAX_WORD_BYTES = 64
+SEGMENT_SUFFIXES = frozenset({".term", ".idx", ".pos", ".fast", ".fieldnorm", ".store", ".del"})
 HEAP_BYTES = 15_000_000  # the least that tantivy takes
 
 
@@ -64,12 +69,26 @@ def _schema() -> tantivy.Schema:
     from tantivy import SchemaBuilder
 
     builder = SchemaBuilder()
-    builder.add_unsigned_field("number", indexed=True, fast=True)
+    # Not unsigned: deleting by an unsigned term deletes nothing (tantivy-py 0.27).
+    builder.add_integer_field("number", indexed=True, fast=True)
     builder.add_text_field("content", tokenizer_name="spoken", index_option="freq")
     for name in ("type", "user_id", "session_id"):
         builder.add_text_field(name, tokenizer_name="raw", index_option="basic")
     builder.add_integer_field("valid_from", indexed=True, fast=True)
     return builder.build()
+
+
+@contextmanager
+def _seam() -> Iterator[None]:
+    """tantivy's failures, its panics included, are one fact to us."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        raise IndexDamaged(str(error)) from error
+    except BaseException as error:
+        if type(error).__name__ == "PanicException":
+            raise IndexDamaged(str(error)) from error
+        raise
 
 
 class TextIndex:
@@ -79,14 +98,13 @@ class TextIndex:
         import tantivy
 
         self.path = path
-        try:
+        with _seam():
             path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            _check_sums(path)
             self._index = tantivy.Index(_schema(), path=str(path))
             self._index.register_tokenizer("spoken", _analyzer())
             self._writer = self._index.writer(HEAP_BYTES, 1)
             self._searcher = self._index.searcher()
-        except (ValueError, OSError) as error:
-            raise IndexDamaged(str(error)) from error
 
     @property
     def documents(self) -> int:
@@ -95,41 +113,25 @@ class TextIndex:
 
     def add(self, rows: Iterable[Pending]) -> None:
         """Take these in, each in place of what had its number; `commit` makes it so."""
-        from tantivy import Document
-
-        try:
+        with _seam():
             for row in rows:
                 self._writer.delete_documents_by_term("number", row.number)
-                document = Document()
-                document.add_unsigned("number", row.number)
-                document.add_text("content", row.content)
-                document.add_text("type", row.type)
-                document.add_text("user_id", row.user_id)
-                if row.session_id is not None:
-                    document.add_text("session_id", row.session_id)
-                document.add_integer("valid_from", row.valid_from)
-                self._writer.add_document(document)
-        except (ValueError, OSError) as error:
-            raise IndexDamaged(str(error)) from error
+                self._writer.add_document(_document(row))
 
     def commit(self) -> None:
         """Make what was added durable, then findable."""
-        try:
+        with _seam():
             self._writer.commit()
             self._index.reload()
             self._searcher = self._index.searcher()
-        except (ValueError, OSError) as error:
-            raise IndexDamaged(str(error)) from error
 
     def search(self, asked: Sequence[str], query: Query, limit: int) -> list[tuple[int, float]]:
         """Numbers and BM25 scores, best first, of documents with any of the words `asked`."""
         searcher = self._searcher
-        try:
+        with _seam():
             hits = searcher.search(_built(asked, query), limit, count=False).hits
             addresses = [address for _, address in hits]
             numbers = searcher.fast_field_values("number", addresses)
-        except (ValueError, OSError) as error:
-            raise IndexDamaged(str(error)) from error
         return [
             (cast(int, number), cast(float, score))
             for number, (score, _) in zip(numbers, hits, strict=True)
@@ -137,17 +139,47 @@ class TextIndex:
 
     def frequency(self, word: str) -> int:
         """How many documents hold this word."""
-        try:
+        with _seam():
             return self._searcher.doc_freq("content", word)
-        except (ValueError, OSError) as error:
-            raise IndexDamaged(str(error)) from error
 
     def close(self) -> None:
         """Wait for segments being merged, and write no more; searches under way may finish."""
-        try:
+        with _seam():
             self._writer.wait_merging_threads()
-        except (ValueError, OSError) as error:
-            raise IndexDamaged(str(error)) from error
+
+
+def _document(row: Pending) -> tantivy.Document:
+    from tantivy import Document
+
+    document = Document()
+    document.add_integer("number", row.number)
+    document.add_text("content", row.content)
+    document.add_text("type", row.type)
+    document.add_text("user_id", row.user_id)
+    if row.session_id is not None:
+        document.add_text("session_id", row.session_id)
+    document.add_integer("valid_from", row.valid_from)
+    return document
+
+
+def _check_sums(path: Path) -> None:
+    """Compare every segment file with the CRC-32 in its own footer.
+
+    tantivy writes one and does not look at it when it opens an index. The footer is JSON, its
+    length and a magic number, both little-endian, at the file's end.
+    """
+    for file in path.iterdir():
+        if file.suffix not in SEGMENT_SUFFIXES:
+            continue
+        data = file.read_bytes()
+        length = int.from_bytes(data[-8:-4], "little")
+        body, footer = data[: -8 - length], data[-8 - length : -8]
+        if zlib.crc32(body) != msgspec.json.decode(footer, type=_Footer).crc:
+            raise IndexDamaged(f"{file.name} is not what was written")
+
+
+class _Footer(msgspec.Struct):
+    crc: int
 
 
 def _built(asked: Sequence[str], query: Query) -> tantivy.Query:

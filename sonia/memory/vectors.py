@@ -24,14 +24,23 @@ from sonia.memory.interface import Query
 MAX_NEIGHBOURS = 4096  # sqlite-vec refuses a larger k
 
 
-def is_prepared(c: apsw.Connection, space: str, dimensions: int) -> bool:
-    """Whether the table is there and of this space."""
-    return bookkeeping.derived(c, "vector_space") == _name(space, dimensions)
+def begin(c: apsw.Connection, space: str) -> None:
+    """Drop the vectors of another space; those of this one follow anew."""
+    if not is_of(c, space):
+        c.execute("DROP TABLE IF EXISTS memory_vectors")
+        c.execute("UPDATE memory_entries SET vector_version = 0 WHERE vector_version > 0")
+        bookkeeping.note_derived(c, "vector_space", space)
+        bookkeeping.note_derived(c, "vector_dimensions", "0")
 
 
-def prepare(c: apsw.Connection, space: str, dimensions: int) -> None:
-    """Make an empty table for this space; vectors of another are dropped, all will follow anew."""
-    if is_prepared(c, space, dimensions):
+def is_of(c: apsw.Connection, space: str) -> bool:
+    """Whether the vectors there are, if any, are of this space."""
+    return bookkeeping.derived(c, "vector_space") == space
+
+
+def _table_for(c: apsw.Connection, dimensions: int) -> None:
+    """Have a table of vectors of this length; the first vectors tell it."""
+    if bookkeeping.vector_dimensions(c) == dimensions:
         return
     c.execute("DROP TABLE IF EXISTS memory_vectors")
     c.execute(
@@ -39,11 +48,7 @@ def prepare(c: apsw.Connection, space: str, dimensions: int) -> None:
         f"vec0(embedding float[{int(dimensions)}] distance_metric=L2)"
     )
     c.execute("UPDATE memory_entries SET vector_version = 0 WHERE vector_version > 0")
-    bookkeeping.note_derived(c, "vector_space", _name(space, dimensions))
-
-
-def _name(space: str, dimensions: int) -> str:
-    return f"{space}:{dimensions}"
+    bookkeeping.note_derived(c, "vector_dimensions", str(int(dimensions)))
 
 
 def unembedded(c: apsw.Connection, limit: int) -> list[tuple[int, int, str]]:
@@ -60,6 +65,7 @@ def put(
     c: apsw.Connection, rows: Sequence[tuple[int, int, str]], vectors: NDArray[np.float32]
 ) -> None:
     """Keep the vectors of these versions; one that was changed or forgotten meanwhile is not."""
+    _table_for(c, vectors.shape[1])
     for (number, version, _), vector in zip(rows, vectors, strict=True):
         current = c.execute(
             "SELECT 1 FROM memory_entries WHERE number = ? AND version = ?", (number, version)
@@ -80,6 +86,8 @@ def nearest(
     c: apsw.Connection, vector: NDArray[np.float32], query: Query, limit: int
 ) -> list[tuple[int, float]]:
     """Numbers and similarities in [0, 1], closest first, of what `query` narrows to."""
+    if bookkeeping.vector_dimensions(c) != len(vector):
+        return []
     bound = store.narrowing(query)
     parameters = {
         **bound,

@@ -9,12 +9,13 @@ from typing import Annotated, Any
 import msgspec
 from litestar import Response, get, post
 from litestar.handlers import HTTPRouteHandler
-from litestar.params import Parameter
+from litestar.params import FromPath, FromQuery, JSONBody
 from litestar.response import ServerSentEvent, ServerSentEventMessage
 
 from sonia.envelope import Envelope, answer, describe
 from sonia.errors import NotFound, SoniaError
 from sonia.router.interface import (
+    AnswerCut,
     ChatEvent,
     ChatRequest,
     Finished,
@@ -99,19 +100,18 @@ def routes(router: Router) -> list[HTTPRouteHandler]:
     """The handlers, to be mounted under the module's prefix."""
 
     @post("/chat", status_code=200)
-    async def chat(data: ChatBody) -> Response[Any]:
+    async def chat(data: JSONBody[ChatBody]) -> Response[Any]:
         if data.stream:
             return await _streamed(router, data)
         return Response(answer(await _whole(router, _request(data))))
 
     @post("/select", status_code=200)
-    async def select(data: SelectBody) -> Envelope[Route]:
+    async def select(data: JSONBody[SelectBody]) -> Envelope[Route]:
         return answer(router.route(_profile(data.profile, data.task_type), data.model))
 
     @get("/route")
     async def route(
-        task_type: Annotated[str | None, Parameter(query="task_type")] = None,
-        model: Annotated[str | None, Parameter(query="model")] = None,
+        task_type: FromQuery[str | None] = None, model: FromQuery[str | None] = None
     ) -> Envelope[Route]:
         return answer(router.route(_profile(None, task_type), model))
 
@@ -124,14 +124,14 @@ def routes(router: Router) -> list[HTTPRouteHandler]:
         return answer(Models(models=router.models()))
 
     @get("/models/{provider:str}")
-    async def models_of(provider: Annotated[str, Parameter()]) -> Envelope[Models]:
+    async def models_of(provider: FromPath[str]) -> Envelope[Models]:
         known = [info.name for info in router.providers()]
         if provider not in known:
             raise NotFound(f"No provider {provider!r}. There are: {', '.join(known)}.", known=known)
         return answer(Models(models=tuple(m for m in router.models() if m.provider == provider)))
 
     @post("/embeddings", status_code=200)
-    async def embeddings(data: EmbeddingsBody) -> Envelope[EmbeddingsReply]:
+    async def embeddings(data: JSONBody[EmbeddingsBody]) -> Envelope[EmbeddingsReply]:
         vectors = await router.embeddings.embed(data.texts)
         return answer(
             EmbeddingsReply(
@@ -163,6 +163,7 @@ def _request(body: ChatBody) -> ChatRequest:
 async def _whole(router: Router, request: ChatRequest) -> ChatReply:
     text: list[str] = []
     calls: list[ToolCall] = []
+    end: Finished | None = None
     async with router.chat(request) as events:
         async for event in events:
             match event:
@@ -171,8 +172,10 @@ async def _whole(router: Router, request: ChatRequest) -> ChatReply:
                 case ToolCallProposed():
                     calls.append(event.call)
                 case Finished():
-                    return _reply(event, "".join(text), tuple(calls))
-    raise AssertionError("a router's stream ends with Finished or raises")
+                    end = event
+    if end is None:
+        raise AnswerCut("The answer ended without saying why.")
+    return _reply(end, "".join(text), tuple(calls))
 
 
 def _reply(end: Finished, text: str, calls: tuple[ToolCall, ...]) -> ChatReply:
@@ -190,10 +193,12 @@ def _reply(end: Finished, text: str, calls: tuple[ToolCall, ...]) -> ChatReply:
 
 async def _streamed(router: Router, body: ChatBody) -> ServerSentEvent:
     """Enter the answer before the headers go out, so a failing model is a plain error answer."""
-    async with AsyncExitStack() as stack:
+    stack = AsyncExitStack()
+    try:
         events = await stack.enter_async_context(router.chat(_request(body)))
         return ServerSentEvent(_told(stack.pop_all(), events))
-    raise AssertionError("unreachable")
+    finally:
+        await stack.aclose()
 
 
 async def _told(

@@ -73,7 +73,7 @@ class Runner:
         try:
             await self._actions.save(outcome, action.call.session_id)
         except SoniaError as error:
-            self._log.error("outcome not stored", action_id=action.id, error=error.message)
+            self._log.error("outcome not stored", action_id=action.id, why=error.message)
         return outcome
 
     async def _announce(self, action: Action, decision: Decision) -> None:
@@ -105,7 +105,7 @@ class Runner:
         try:
             await self._control.record(kind, account)
         except LedgerDown as error:
-            self._log.error("ledger not written", fact=kind, error=error.message, **account)
+            self._log.error("ledger not written", fact=kind, why=error.message, account=account)
 
     def _timeout_s(self, action: Action) -> float:
         asked_s = action.prepared.tool.timeout_s(action.prepared.args)

@@ -42,6 +42,7 @@ _ETC = ("alternatives", "group", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "l
 _SCRATCH_BYTES = 256 * 1024 * 1024
 _WATCH_S = 0.1
 _DYING_S = 2.0
+START_S = 5.0
 
 
 class SandboxMissing(PolicyDenied):
@@ -116,7 +117,7 @@ class Sandbox:
         """Try it once; what works is not tried again. Raises `SandboxMissing`."""
         async with self._checking:
             if not self._works:
-                ran = await self._run(":", 5.0)
+                ran = await self._run(":", START_S)
                 if ran.exit_code != 0:
                     raise SandboxMissing(
                         "Commands run in a bubblewrap sandbox only, and it can't start here: "
@@ -175,7 +176,7 @@ class Sandbox:
             running = _Running(process)
             watch: asyncio.Task[None] | None = None
             try:
-                if child := await asyncio.to_thread(_child, told):
+                if child := await _child(told, running):
                     _limit(child, self._limits)
                     if os.geteuid() == 0:
                         watch = asyncio.create_task(self._watch(running, child))
@@ -237,7 +238,10 @@ class Sandbox:
             if any(folder.is_relative_to(name) for name in _BINDS):
                 argv += ["--tmpfs", str(folder)]
         argv += ["--bind", str(self._workspace), INSIDE, "--chdir", INSIDE]
-        return [*argv, "--remount-ro", "/dev", "--remount-ro", "/", "--", SHELL, "-c", command]
+        # /proc too: to root's processes the kernel's settings in /proc/sys are files of their own
+        for name in ("/proc", "/dev", "/"):
+            argv += ["--remount-ro", name]
+        return [*argv, "--", SHELL, "-c", command]
 
 
 def find_bubblewrap() -> str:
@@ -255,12 +259,23 @@ def find_bubblewrap() -> str:
         ) from error
 
 
-def _child(told: int) -> int | None:
-    """The process that becomes pid 1 inside, as bwrap tells it; None if it failed before."""
-    text = b""
-    while not text.rstrip().endswith(b"}") and (more := os.read(told, 4096)):
-        text += more
-    return msgspec.json.decode(text, type=_Started).child_pid if text else None
+async def _child(told: int, running: _Running) -> int | None:
+    """The process that becomes pid 1 inside, as bwrap tells it; None if it fails before."""
+    told_by = asyncio.StreamReader()
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(told_by), os.fdopen(os.dup(told), "rb", buffering=0)
+    )
+    try:
+        async with asyncio.timeout(START_S):
+            text = await told_by.readuntil(b"}")
+        return msgspec.json.decode(text, type=_Started).child_pid
+    except TimeoutError:
+        running.stop(f"it did not start within {START_S:g} s")
+    except asyncio.IncompleteReadError:
+        pass  # it gave up, and says why on stderr
+    finally:
+        transport.close()
+    return None
 
 
 def _limit(child: int, limits: Limits) -> None:
@@ -277,11 +292,14 @@ def _limit(child: int, limits: Limits) -> None:
 
 
 def _crowd(child: int) -> int:
+    """How many processes there are inside; 0 while that is still being built, or is over."""
     inside = f"/proc/{child}/root/proc"
     try:
+        if not Path(f"{inside}/1/ns/pid").samefile(f"/proc/{child}/ns/pid"):
+            return 0
         return sum(name.isdigit() for name in os.listdir(inside))  # noqa: PTH208
     except OSError:
-        return 0  # it has just ended
+        return 0
 
 
 def _kill(process: asyncio.subprocess.Process) -> None:

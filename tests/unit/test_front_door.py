@@ -67,7 +67,8 @@ class Knock:
             "headers": [(name.encode(), value.encode()) for name, value in given],
             "extensions": {"websocket.http.response": {}},
         }
-        waiting = list(chunks or [])
+        silent = any(name == "content-length" for name, _ in given) and not chunks
+        waiting = list(chunks or ([] if silent else [b""]))
 
         async def receive() -> dict[str, Any]:
             if waiting:

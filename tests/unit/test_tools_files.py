@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
-import resource
 import socket
 import subprocess
 import sys
@@ -17,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sonia.errors import SoniaError, StorageFull
+from sonia.errors import SoniaError
 from sonia.tools.files import FileMissing, FileTooLarge, PathRefused, Workspace, components
 from sonia.tools.interface import FileChanged, ToolFailed
 
@@ -25,14 +24,15 @@ PATHS = Path(__file__).parents[3] / "shared" / "data" / "security" / "paths"
 CANARY = b"canary: outside the workspace"
 
 HOSTILE = (
-    "..", "../secret", "a/../../secret", "./../secret", "....//secret", "..\\secret", "..\\..\\secret",
-    "/etc/passwd", "//etc/passwd", "///secret", "~/.ssh/id_rsa", "~root/.profile", "C:\\Windows\\win.ini",
-    "c:secret", "C:/Windows/win.ini", "\\\\server\\share\\secret", "//server/share/secret",
-    "\\\\?\\C:\\secret", "secret\0.txt", "\0", "a\nb", "a\rb", "\x1b[2Jsecret", "..%2fsecret",
-    "%2e%2e/%2e%2e/secret", "..%c0%afsecret", "..%252fsecret", "\u202egpj.secret", "\ud800", "",
-    "file:///etc/passwd", "/proc/self/environ", "/proc/self/root/etc/passwd", "/dev/zero",
-    "a/" * 500 + "secret", "x" * 300, "x/" * 3000, "..;/secret", ".../secret", "..\u2215secret",
-    "\uff0e\uff0e/secret", "link/../../secret", "secret/..", " ../secret", "../ secret",
+    "..", "../secret", "a/../../secret", "./../secret", "....//secret", "..\\secret",
+    "..\\..\\secret", "/etc/passwd", "//etc/passwd", "///secret", "~/.ssh/id_rsa",
+    "~root/.profile", "C:\\Windows\\win.ini", "c:secret", "C:/Windows/win.ini",
+    "\\\\server\\share\\secret", "//server/share/secret", "\\\\?\\C:\\secret", "secret\0.txt",
+    "\0", "a\nb", "a\rb", "\x1b[2Jsecret", "..%2fsecret", "%2e%2e/%2e%2e/secret",
+    "..%c0%afsecret", "..%252fsecret", "\u202egpj.secret", "\ud800", "", "file:///etc/passwd",
+    "/proc/self/environ", "/proc/self/root/etc/passwd", "/dev/zero", "a/" * 500 + "secret",
+    "x" * 300, "x/" * 3000, "..;/secret", ".../secret", "..\u2215secret", "\uff0e\uff0e/secret",
+    "link/../../secret", "secret/..", " ../secret", "../ secret",
 )  # fmt: skip
 
 
@@ -60,19 +60,29 @@ def tree(folder: Path, but: Path) -> dict[str, bytes | None]:
     }
 
 
+def attempts(workspace: Workspace, path: str) -> list[str]:
+    """What went wrong when a hostile path was read and written; refusing it is right."""
+    faults = []
+    try:
+        if CANARY in workspace.read(path):
+            faults.append(f"{path!r} was read")
+    except SoniaError as error:
+        if error.status >= 500:
+            faults.append(f"{path!r}: {error}")
+    try:
+        workspace.write(path, b"escaped", "create", None)
+    except SoniaError as error:
+        if error.status >= 500:
+            faults.append(f"{path!r}: {error}")
+    return faults
+
+
 def test_t24_no_hostile_path_reads_or_writes_outside(workspace: Workspace, tmp_path: Path) -> None:
     before = tree(tmp_path, but=workspace.root)
 
-    for path in hostile_paths():
-        try:
-            assert CANARY not in workspace.read(path)
-        except SoniaError as error:
-            assert error.status < 500, path
-        try:
-            workspace.write(path, b"escaped", "create", None)
-        except SoniaError as error:
-            assert error.status < 500 or isinstance(error, ToolFailed), path
+    faults = [fault for path in hostile_paths() for fault in attempts(workspace, path)]
 
+    assert faults == []
     assert tree(tmp_path, but=workspace.root) == before
     assert not Path("/escaped").exists()
 
@@ -261,8 +271,6 @@ except StorageFull:
     assert ended.returncode == 42
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
     assert (tmp_path / "a.txt").read_bytes() == b"old"
-    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 4096
-    assert issubclass(StorageFull, SoniaError)
 
 
 def test_a_listing_names_kinds_and_sizes_sorted_and_bounded(

@@ -255,10 +255,13 @@ async def _pick(local: LocalModel, request: ChatRequest, spent: _Spent) -> ToolC
     async with local.chunks(body) as chunks:
         async for chunk in chunks:
             answer += spent.take(chunk)
-            if answer == SAY:
+            if answer == SAY:  # the grammar has nothing more: do not wait for the end
+                spent.stopped()
                 break
-    spent.reason = None
-    return picked(answer, request.tools)
+    call = picked(answer, request.tools)
+    if call is None:
+        spent.begin_again()
+    return call
 
 
 class _Spent:
@@ -270,6 +273,15 @@ class _Spent:
         self._started_s = started_s
         self._first_token_ms: float | None = None
         self._usage = Usage()
+        self._prompt: dict[str, int] = {}
+
+    def begin_again(self) -> None:
+        """Nothing of this prompt's answer is shown; the next prompt's is."""
+        self.reason = self._first_token_ms = None
+
+    def stopped(self) -> None:
+        """Count a prompt that was left after its first token."""
+        self._add(self._prompt.get("total", 0), 1, self._prompt.get("cache", 0))
 
     def take(self, chunk: Chunk) -> str:
         """The chunk's text. Raises what the engine refused."""
@@ -283,11 +295,8 @@ class _Spent:
             self._first_token_ms = self._elapsed_ms()
         if timings := chunk.get("timings"):
             cached = timings["cache_n"]
-            self._usage = Usage(
-                prompt_tokens=self._usage.prompt_tokens + cached + timings["prompt_n"],
-                completion_tokens=self._usage.completion_tokens + timings["predicted_n"],
-                cached_tokens=self._usage.cached_tokens + cached,
-            )
+            self._add(cached + timings["prompt_n"], timings["predicted_n"], cached)
+        self._prompt = chunk.get("prompt_progress") or self._prompt
         return text
 
     def finished(self, reason: FinishReason | None = None) -> Finished:
@@ -301,6 +310,13 @@ class _Spent:
             reason=final,
             usage=self._usage,
             first_token_ms=round(self._first_token_ms or self._elapsed_ms(), 2),
+        )
+
+    def _add(self, prompt: int, made: int, cached: int) -> None:
+        self._usage = Usage(
+            prompt_tokens=self._usage.prompt_tokens + prompt,
+            completion_tokens=self._usage.completion_tokens + made,
+            cached_tokens=self._usage.cached_tokens + cached,
         )
 
     def _elapsed_ms(self) -> float:

@@ -64,7 +64,7 @@ def encoder_folder(safetensors: Path, tokenizer: Path) -> Path:
 
 def read_safetensors(path: Path) -> Tensors:
     """Every float32 tensor of the file."""
-    data = path.read_bytes()
+    data = bytearray(path.read_bytes())  # writable: CTranslate2 scales in place
     begin = 8 + int.from_bytes(data[:8], "little")
     tensors: Tensors = {}
     for name, entry in msgspec.json.decode(data[8:begin]).items():

@@ -202,8 +202,15 @@ async def test_a_policy_that_could_never_match_is_refused(
 
 @pytest.mark.parametrize(
     "query",
-    ["audit?limit=0", "audit?limit=1001", "audit?after=-1", "audit?after=99999999999999999999",
-     "audit?limit=x", "approvals?state=maybe", "approvals?limit=0"],
+    [
+        "audit?limit=0",
+        "audit?limit=1001",
+        "audit?after=-1",
+        "audit?after=99999999999999999999",
+        "audit?limit=x",
+        "approvals?state=maybe",
+        "approvals?limit=0",
+    ],
 )
 async def test_a_query_out_of_range_is_refused(client: Client, query: str) -> None:
     answer = await client.get(f"/control/{query}")

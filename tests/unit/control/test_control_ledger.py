@@ -88,7 +88,9 @@ def test_t48_a_row_that_was_put_in_is_named(ledger: apsw.Connection) -> None:
     assert verify(ledger).broken_at == ROWS + 1
 
 
-@pytest.mark.parametrize("statement", ["DELETE FROM control_ledger", "UPDATE control_ledger SET at = 'x'"])
+@pytest.mark.parametrize(
+    "statement", ["DELETE FROM control_ledger", "UPDATE control_ledger SET at = 'x'"]
+)
 def test_t48_rows_are_not_changed_by_accident(connection: apsw.Connection, statement: str) -> None:
     append(connection, "test", {}, Stamp(at=now(), correlation_id="req_1"))
 

@@ -25,7 +25,7 @@ def test_the_first_start_makes_a_token_that_only_its_owner_can_read(tmp_path: Pa
 
     path = tmp_path / "data" / "operator.token"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert len(bytes.fromhex(path.read_text().strip())) == 32
+    assert len(bytes.fromhex(path.read_text())) == 32
     assert [each.name for each in path.parent.iterdir()] == ["operator.token"]
     assert isinstance(operator, Operator)
     operator.check(f"Bearer {path.read_text().strip()}")
@@ -55,7 +55,9 @@ def test_t48_a_token_that_others_can_use_stops_the_start(tmp_path: Path, mode: i
         open_operator(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["", "\n", "short", "a" * 42, "a b" * 30, "\u00e9" * 50, "a" * 600])
+@pytest.mark.parametrize(
+    "text", ["", "\n", "short", "a" * 42, "a b" * 30, "\u00e9" * 50, "a" * 600]
+)
 def test_t11_what_is_no_token_stops_the_start(tmp_path: Path, text: str) -> None:
     token_file(tmp_path, text)
 

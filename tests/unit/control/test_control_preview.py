@@ -47,7 +47,10 @@ def test_t14_nothing_shown_is_invisible_or_moves_text(text: str) -> None:
         ("x\U000e0041", "x\\U000e0041"),
         ("C:\\u202e", "C:\\\\u202e"),
         ("line\nline", "line\nline"),
-        ("\u043f\u0440\u0438\u0432\u0435\u0442 \u4e16\u754c caf\u00e9", "\u043f\u0440\u0438\u0432\u0435\u0442 \u4e16\u754c caf\u00e9"),
+        (
+            "\u043f\u0440\u0438\u0432\u0435\u0442 \u4e16\u754c caf\u00e9",
+            "\u043f\u0440\u0438\u0432\u0435\u0442 \u4e16\u754c caf\u00e9",
+        ),
     ],
 )
 def test_t14_text_that_lies_is_spelled_out_and_other_languages_are_not(

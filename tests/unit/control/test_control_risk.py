@@ -67,14 +67,18 @@ def test_t01_a_call_of_unknown_origin_counts_as_outside(make_plan: MakePlan) -> 
     assert rule_on(make_plan(origins=()), policy(("*", "allow"))).verdict == "approval_required"
 
 
-@pytest.mark.parametrize("tool", ["File.Write", "file.Write", "FILE.WRITE", "file write", "", "f\u0456le"])
+@pytest.mark.parametrize(
+    "tool", ["File.Write", "file.Write", "FILE.WRITE", "file write", "", "f\u0456le"]
+)
 def test_t16_a_tool_in_other_letters_is_denied_even_by_an_open_policy(
     make_plan: MakePlan, tool: str
 ) -> None:
     assert rule_on(make_plan(tool=tool, tier=0), policy(("*", "allow"))).verdict == "denied"
 
 
-@pytest.mark.parametrize("tool", ["Shell.Run", "", "*.run", "file.**", "file.* ", "fi\u0142e.*", "[a-z]*"])
+@pytest.mark.parametrize(
+    "tool", ["Shell.Run", "", "*.run", "file.**", "file.* ", "fi\u0142e.*", "[a-z]*"]
+)
 def test_t16_a_rule_that_could_never_match_is_refused(tool: str) -> None:
     with pytest.raises(InvalidRequest, match=r"rules\[1\]"):
         check_rules([Rule(tool="file.*", verdict="deny"), Rule(tool=tool, verdict="deny")])
@@ -82,7 +86,13 @@ def test_t16_a_rule_that_could_never_match_is_refused(tool: str) -> None:
 
 @pytest.mark.parametrize(
     "preview",
-    ["x" * 10_001, "\u200b" * 2_000, "ls" + " " * 5_000 + "; rm -rf ~", "ls" + "\n" * 200 + "rm", " \n"],
+    [
+        "x" * 10_001,
+        "\u200b" * 2_000,
+        "ls" + " " * 5_000 + "; rm -rf ~",
+        "ls" + "\n" * 200 + "rm",
+        " \n",
+    ],
     ids=["long", "long when shown", "padded", "scrolled away", "empty"],
 )
 def test_t14_nobody_is_asked_about_what_cannot_be_read(make_plan: MakePlan, preview: str) -> None:

@@ -149,7 +149,9 @@ class Machine(RuleBasedStateMachine):
 
 
 def _with(approval: Approval, state: str) -> Approval:
-    return Approval(**{f: getattr(approval, f) for f in approval.__struct_fields__} | {"state": state})
+    return Approval(
+        **{f: getattr(approval, f) for f in approval.__struct_fields__} | {"state": state}
+    )
 
 
 QUICK = settings(

@@ -1,0 +1,136 @@
+"""Which of a person's words become memories."""
+
+from __future__ import annotations
+
+import pytest
+
+from sonia.memory.writing import kind_of, worth_keeping
+
+WORTH = (
+    "My daughter Lena starts school in September.",
+    "I'm vegetarian.",
+    "I was born in Porto in 1984.",
+    "we have a cottage near the lake",
+    "I hate early meetings.",
+    "My favourite colour is green.",
+    "I've been learning Dutch for two years.",
+    "Our neighbours are called Tom and Iris.",
+    "My doctor's appointment is on Thursday at 10.",
+    "I work night shifts at the hospital.",
+    "Yesterday I broke my glasses.",
+    "We got married in 2015.",
+    "I can't eat gluten.",
+    "My mother lives with us.",
+    "I'd rather have decaf after lunch.",
+    "Remember that the plumber comes on Friday.",
+    "Please remember my car is parked on level 3.",
+    "Don't forget that Oma turns ninety next week.",
+    "Keep in mind I only have an electric oven.",
+    "Note: the alarm code is 8812.",
+    "Nina is my boss.",
+    "The cat's name is Pixel.",
+    "Marek works with me in accounting.",
+    "I usually walk to the office.",
+    "I drive an old Volvo.",
+    "my phone number ends in 42",
+    "Hello! I'm Priya and I live in Leeds.",
+    "Thanks. By the way, I moved my desk to the attic.",
+    "I play the cello in an orchestra.",
+    "On weekends we go climbing.",
+    "I'm training for a marathon, can you suggest a schedule?",
+    "I need glasses for reading.",
+    "I never drink alcohol.",
+    "My landlord wants to sell the flat.",
+    "We are expecting our second child.",
+)
+
+NOT_WORTH = (
+    "What's the weather tomorrow?",
+    "what is my favourite colour",
+    "Do I have any appointments on Friday?",
+    "Open the report and read me the summary.",
+    "List the files in my workspace.",
+    "Could you tell me a joke?",
+    "Write an email to my boss.",
+    "Calculate 17 times 23.",
+    "Hello!",
+    "Good morning, Sonia.",
+    "Thank you so much.",
+    "Okay, sounds good.",
+    "Yes.",
+    "No, not that one.",
+    "I don't know.",
+    "I think so.",
+    "I see what you mean.",
+    "I want you to delete that file.",
+    "I'd like to know how tall the Eiffel tower is.",
+    "I have a question.",
+    "I'm not sure about that.",
+    "Let's try something else.",
+    "Tell me about my meetings.",
+    "Play my favourite song.",
+    "Remind me to water the plants.",
+    "How do I get to the station?",
+    "That's wrong.",
+    "It is raining again.",
+    "You are very helpful.",
+    "Where did I put my keys?",
+    "Is my dog old",
+    "Stop.",
+    "Summarise my notes from yesterday.",
+    "Hmm, interesting.",
+    "Can you remember what my name is?",
+    "",
+    "   ",
+    "🙂",
+)
+
+
+def test_statements_are_kept_and_talk_is_not() -> None:
+    kept = [text for text in WORTH if worth_keeping(text)]
+    wrong = [text for text in NOT_WORTH if worth_keeping(text)]
+    precision = len(kept) / (len(kept) + len(wrong))
+    recall = len(kept) / len(WORTH)
+
+    print(f"precision {precision:.3f}, recall {recall:.3f}, of {len(WORTH) + len(NOT_WORTH)}")
+    print("missed", sorted(set(WORTH) - set(kept)), "wrongly kept", wrong)
+    assert precision >= 0.9
+    assert recall >= 0.85
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ("remember that the spare key is under the pot", "the spare key is under the pot"),
+        ("Can you remember that my locker is 17?", "my locker is 17"),
+        ("My name is Sam, can you help me with a poem?", "My name is Sam"),
+        ("Hi Sonia, I'm allergic to nuts!", "I'm allergic to nuts!"),
+    ],
+)
+def test_only_the_statement_is_kept(said: str, kept: str) -> None:
+    assert [item.content for item in worth_keeping(said)] == [kept]
+
+
+def test_a_sentence_about_the_same_stays_with_it() -> None:
+    kept = worth_keeping("My dog is called Biscuit. He is a labrador. What shall I feed him?")
+
+    assert [item.content for item in kept] == ["My dog is called Biscuit. He is a labrador."]
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("I love hiking", "preference"),
+        ("My favourite tea is oolong", "preference"),
+        ("We moved to Ghent in May", "episode"),
+        ("Yesterday I met Ann", "episode"),
+        ("I'm allergic to nuts", "fact"),
+        ("My dog is called Biscuit", "fact"),
+    ],
+)
+def test_a_memory_has_the_kind_of_what_it_says(said: str, kind: str) -> None:
+    assert kind_of(said) == kind
+
+
+def test_pasted_text_is_not_what_somebody_said() -> None:
+    assert worth_keeping("My dog is called Biscuit. " * 2000) == ()
