@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Annotated, Any
 
 from litestar import Response, Router, get, post
-from litestar.params import Parameter
+from litestar.params import FromPath, JSONBody, QueryParameter
 from msgspec import Meta
 
 from sonia.envelope import Envelope, answer
@@ -58,11 +58,11 @@ def routes(tools: Tools) -> Router:
         return answer(ToolList(tools=tools.catalogue()))
 
     @get("/tools/{name:str}", operation_id="DescribeTool")
-    async def describe(name: str) -> Envelope[ToolInfo]:
+    async def describe(name: FromPath[str]) -> Envelope[ToolInfo]:
         return answer(tools.describe(name))
 
     @post("/execute", status_code=200, operation_id="ExecuteTool")
-    async def execute(data: ExecuteBody) -> Response[Envelope[Outcome]]:
+    async def execute(data: JSONBody[ExecuteBody]) -> Response[Envelope[Outcome]]:
         outcome = await tools.execute(
             Call(
                 tool_name=data.tool_name,
@@ -83,7 +83,7 @@ def routes(tools: Tools) -> Router:
 
     @get("/logs/execution", operation_id="ToolLog")
     async def log(
-        limit: Annotated[int, Parameter(ge=1, le=COUNTED)] = 50,
+        limit: Annotated[int, QueryParameter(ge=1, le=COUNTED)] = 50,
     ) -> Envelope[ExecutionLog]:
         return answer(ExecutionLog(actions=await tools.actions(limit)))
 

@@ -66,8 +66,8 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
 
-    def event(self, name: str, **data: Any) -> None:
-        text = f"event: {name}\ndata: {json.dumps({'turn_id': 'turn_1', **data})}\n\n".encode()
+    def event(self, kind: str, /, **data: Any) -> None:
+        text = f"event: {kind}\ndata: {json.dumps({'turn_id': 'turn_1', **data})}\n\n".encode()
         self._chunk(b": still here\n\n" + text[:9])  # cut anywhere: chunks mean nothing
         self._chunk(text[9:])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import pty
+import select
 import signal
 import subprocess
 import sys
@@ -99,12 +100,12 @@ def test_lines_from_a_pipe_are_messages_of_one_session(
 
 
 def test_what_a_model_says_can_not_command_the_terminal(stand_in: StandIn, capsys: Capture) -> None:
-    stand_in.says("red \x1b[31m", "bell \x07 ", "order \u202e", "مرحبا 👩\u200d💻\tok")
+    stand_in.says("red \x1b[31m", "bell \x07 ", "order \u202e", "日本語 👩\u200d💻\tok")
 
     main(["chat", "x"])
 
     said = capsys.readouterr().out
-    assert said == "red \\x1b[31mbell \\x07 order \\u202eمرحبا 👩\u200d💻\tok\n"
+    assert said == "red \\x1b[31mbell \\x07 order \\u202e日本語 👩\u200d💻\tok\n"
 
 
 def test_an_error_of_the_turn_is_one_clear_line(stand_in: StandIn, capsys: Capture) -> None:
@@ -198,21 +199,20 @@ def test_without_a_terminal_it_says_how_to_allow_and_goes_on_by_itself(
     stand_in: StandIn, capsys: Capture
 ) -> None:
     answers = needs_consent(stand_in)
-    running = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-m", "sonia", "chat", "Remove x."],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-    )
-    assert running.stderr
-    while not (line := running.stderr.readline()).startswith("Waiting."):
-        assert line, "it ended without asking"
+    ) as running:
+        assert running.stderr
+        line = next(line for line in running.stderr if line.startswith("Waiting."))
+        status = main(["approvals", "approve", "appr_1"])
+        out, _ = running.communicate()
 
     assert line == "Waiting. To allow it: sonia approvals approve appr_1\n"
-    assert main(["approvals", "approve", "appr_1"]) == 0
-    out, _ = running.communicate()
-
+    assert status == 0
     assert out == "So be it.\n"
     assert answers == [("approve", f"Bearer {TOKEN}")]
     assert TOKEN not in capsys.readouterr().out
@@ -248,6 +248,7 @@ class Terminal:
     def until(self, text: str) -> str:
         """Read until `text` is shown; returns everything since the last call."""
         while text not in self.shown:
+            assert select.select([self._ours], [], [], 20)[0], f"no {text!r} in {self.shown!r}"
             try:
                 self.shown += os.read(self._ours, 4096).decode()
             except OSError as error:  # the program has ended
