@@ -110,10 +110,10 @@ class Server:
         until = time.monotonic() + PULL_TIMEOUT_S
         with self.client("model-router") as router:
             while time.monotonic() < until:
-                providers = router.get("/providers").json()["data"]
+                providers = router.get("/providers").json()["data"]["providers"]
                 states = {item["name"]: item["state"] for item in providers}
                 if states["local"] == "ready":
-                    answer = router.post("/embeddings", json={"input": "warm"})
+                    answer = router.post("/embeddings", json={"texts": ["warm"]})
                     if answer.status_code == 200:
                         return
                 time.sleep(0.2)
