@@ -1,7 +1,7 @@
 """From a machine with only Python to one that can run Sonia: `python3 -m sonia.bootstrap`.
 
 Makes `.venv` beside the checkout's `requirements.lock`, installs exactly what the lock pins
-(every hash checked, ready-made wheels only), and puts Sonia and her `sonia` command in it. Only
+(every hash checked), and puts Sonia and her `sonia` command in it. Only
 the standard library is used here, and nothing that an old Python could not at least read.
 """
 
@@ -209,7 +209,10 @@ def _run(command: list[str]) -> str:
 
 
 def _install(python: Path, lock: Path) -> None:
-    """Install the lock, telling how far it is; its wheels run no code while they are installed."""
+    """Install the lock, telling how far it is.
+
+    Wheels only, so that no package's code runs meanwhile; one that the tests need comes as source.
+    """
     import re
     import subprocess
 
@@ -217,9 +220,10 @@ def _install(python: Path, lock: Path) -> None:
     say(
         f"Installing the {total} pinned packages of {lock.name}; the first time takes a few minutes"
     )
+    wheels = [] if "dev" in lock.name else ["--only-binary=:all:"]
     command = [
-        str(python), "-m", "pip", "install", "--no-deps", "--require-hashes", "--only-binary=:all:",
-        "--no-input", "--disable-pip-version-check", "--progress-bar=off", "-r", str(lock),
+        str(python), "-m", "pip", "install", "--no-deps", "--require-hashes", *wheels, "--no-input",
+        "--disable-pip-version-check", "--progress-bar=off", "-r", str(lock),
     ]  # fmt: skip
     told: list[str] = []
     with subprocess.Popen(
@@ -232,7 +236,8 @@ def _install(python: Path, lock: Path) -> None:
     if sys.stderr.isatty():
         print("\r\033[K", end="", file=sys.stderr)
     if pip.returncode:
-        said = "".join(told[-12:]).strip()
+        wrong = [line for line in told if line.startswith("ERROR")]
+        said = "".join(wrong or told[-12:]).strip()
         raise BootstrapError(
             f"pip could not install {lock.name}:\n{said}\nRun this again to retry."
         )

@@ -24,6 +24,7 @@ def check(config: Config) -> list[Mistake]:
         *_addresses(services),
         *_urls(router),
         *_profiles(router),
+        *_embeddings(config),
         *_folders(config),
     ]
 
@@ -93,6 +94,16 @@ def _wrong_model(model: str, local: tuple[str, ...]) -> str | None:
             f"({', '.join(local) or 'which is empty'}). Add it there or name one of those."
         )
     return None
+
+
+def _embeddings(config: Config) -> Iterator[Mistake]:
+    provider = config.services.memory_engine.embeddings.provider
+    if provider == "ollama" and not config.services.model_router.providers.ollama.base_url:
+        yield Mistake(
+            ("services", "memory_engine", "embeddings", "provider"),
+            "ollama needs services.model_router.providers.ollama.base_url, "
+            "for example http://127.0.0.1:11434.",
+        )
 
 
 def _folders(config: Config) -> Iterator[Mistake]:

@@ -187,11 +187,7 @@ def translate(error: Exception, path: str = "", method: str = "") -> SoniaError:
         case SoniaError():
             return error
         case MethodNotAllowedException():
-            allowed = (error.headers or {}).get("Allow", "")
-            return _MethodNotAllowed(
-                f"{method} is not possible on {path}. Use {allowed or 'another method'}.",
-                allowed=[name.strip() for name in allowed.split(",") if name.strip()],
-            )
+            return _MethodNotAllowed(f"{method} is not possible on {path}.")
         case NotFoundException():
             return NotFound(f"No route {method} {path}. See /docs for the routes.", path=path)
         case ValidationException():
@@ -209,6 +205,13 @@ def translate(error: Exception, path: str = "", method: str = "") -> SoniaError:
 
 class _MethodNotAllowed(InvalidRequest):
     status = 405
+
+
+def _with_methods(error: SoniaError, request: Request[Any, Any, Any]) -> SoniaError:
+    template = request.scope.get("path_template", request.scope["path"])
+    allowed = sorted(request.app.route_handler_method_map.get(template, {}))
+    words = " or ".join(str(name) for name in allowed if name != "OPTIONS")
+    return _MethodNotAllowed(f"{error.message} Use {words or 'another method'}.", allowed=allowed)
 
 
 def _invalid(error: ValidationException) -> InvalidRequest:
@@ -233,6 +236,8 @@ def _invalid(error: ValidationException) -> InvalidRequest:
 def respond(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """Litestar's exception handler for every route."""
     known = translate(error, request.url.path, request.method)
+    if isinstance(known, _MethodNotAllowed):
+        known = _with_methods(known, request)
     if isinstance(known, Internal):
         get_logger(current().service).error("unhandled", path=request.url.path, exc_info=error)
     status, headers, body = encode_failure(known, request.headers.get("accept", ""))

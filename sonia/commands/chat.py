@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import datetime as dt
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -27,6 +28,8 @@ In a conversation, /new begins another one. When Sonia wants to do something tha
 consent, she shows exactly what, and waits for a yes.
 """
 PROMPT = "you> "
+POLL_S = 0.25
+CLEAR = "\r\033[K"
 
 
 def add(subparsers: Any) -> None:
@@ -67,20 +70,23 @@ def _dialogue(conversation: Conversation) -> int:
     terminal.note("Talk to Sonia. Ctrl-C stops an answer, Ctrl-D leaves, /new begins anew.")
     while True:
         try:
-            text = input(PROMPT).strip()
+            _one_exchange(conversation)
         except EOFError:
             print()
             break
         except KeyboardInterrupt:
             print()
-            continue
-        if text == "/new":
-            conversation.session_id = None
-        elif text:
-            _answered(conversation, text)
     if conversation.session_id:
         terminal.note(f"Go on later with: sonia chat --session {conversation.session_id}")
     return 0
+
+
+def _one_exchange(conversation: Conversation) -> None:
+    text = input(PROMPT).strip()
+    if text == "/new":
+        conversation.session_id = None
+    elif text:
+        _answered(conversation, text)
 
 
 def _answered(conversation: Conversation, text: str) -> None:
@@ -109,6 +115,7 @@ class Conversation:
         self.session_id = session_id
         self._open_line = False
         self._done = False
+        self._ready = False
         self._on: dict[str, Callable[[dict[str, Any]], None]] = {
             "turn.started": self._started,
             "response.delta": self._delta,
@@ -125,6 +132,9 @@ class Conversation:
         if self.session_id:
             body["session_id"] = self.session_id
         self._done = False
+        if not self._ready:
+            wait_for_model(self._server)
+            self._ready = True
         try:
             with self._server.events("/v1/chat", body) as events:
                 self._follow(events)
@@ -182,6 +192,32 @@ class Conversation:
         if self._open_line:
             print(flush=True)
             self._open_line = False
+
+
+def wait_for_model(server: Server, poll_s: float = POLL_S) -> None:
+    """Wait while the model that would answer is still being fetched or loaded, and say so."""
+    told = False
+    while (reason := _warming(server)) is not None:
+        if not told or sys.stderr.isatty():
+            end = "" if sys.stderr.isatty() else "\n"
+            line = terminal.harmless(f"(waiting for the model: {reason})")
+            print(f"{CLEAR if told else ''}{line}", end=end, file=sys.stderr, flush=True)
+        told = True
+        time.sleep(poll_s)
+    if told and sys.stderr.isatty():
+        print(CLEAR, end="", file=sys.stderr, flush=True)
+
+
+def _warming(server: Server) -> str | None:
+    try:
+        provider = server.get("/router/route")["provider"]
+        known = server.get("/router/providers")["providers"]
+    except (SoniaError, TypeError, KeyError):
+        return None  # no model at all: the turn says it better
+    for one in known:
+        if one["name"] == provider and one["state"] == "warming":
+            return str(one.get("reason") or "loading")
+    return None
 
 
 def question(data: dict[str, Any]) -> str:

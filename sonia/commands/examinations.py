@@ -239,8 +239,11 @@ def upstream(subject: Subject) -> Iterator[Finding]:
     named = {model.partition("/")[0] for models in router.profiles.values() for model in models}
     if config.services.memory_engine.embeddings.provider == "ollama":
         named.add("ollama")
-    if router.providers.ollama.base_url or "ollama" in named:
-        yield _ollama(router.providers.ollama.base_url, "ollama" in named)
+    if url := router.providers.ollama.base_url:
+        yield _ollama(url, "ollama" in named)
+    elif "ollama" in named:
+        advice = "Set OLLAMA_BASE_URL, for example to http://127.0.0.1:11434."
+        yield Finding(Mark.WRONG, "ollama: a profile names it and no base_url is set", advice)
     for provider in ("anthropic", "openrouter"):
         key = bool(getattr(router.providers, provider).api_key)
         if key:
@@ -254,7 +257,7 @@ def _ollama(base_url: str, used: bool) -> Finding:
     import http.client
     from urllib.parse import urlsplit
 
-    parts = urlsplit(base_url or "http://127.0.0.1:11434")
+    parts = urlsplit(base_url)
     secure = parts.scheme == "https"
     kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
     line = kind(parts.hostname or "", parts.port, timeout=3)

@@ -328,6 +328,12 @@ def test_a_base_url_is_a_plain_url(url: str) -> None:
     assert "pw" not in error.message
 
 
+def test_ollama_needs_its_address_to_make_vectors() -> None:
+    error = refusal(nested("services.memory_engine.embeddings.provider", "ollama"))
+
+    assert "services.model_router.providers.ollama.base_url" in error.message
+
+
 @pytest.mark.parametrize(
     ("path", "value", "said"),
     [

@@ -45,7 +45,9 @@ def needs_consent(stand_in: StandIn) -> list[tuple[str, str | None]]:
         handler.event("turn.started", session_id="ses_1")
         handler.event("tool.call", name="shell.run", arguments={"command": "rm x"})
         handler.event("approval.required", **ASKED)
-        settled.wait(20)
+        if not settled.wait(5):
+            handler.close_connection = True
+            return
         handler.event("tool.result", name="shell.run", status=answers[0][0], result=None)
         handler.event("response.delta", text="So be it.")
         handler.event("response.done", data={})
@@ -76,7 +78,7 @@ def test_the_answer_is_printed_whole(stand_in: StandIn, capsys: Capture) -> None
 
     assert capsys.readouterr().out == "It is Paris ☕.\n"
     assert bodies(stand_in) == [{"text": "What is the capital?"}]
-    assert stand_in.asked[0][3]["Accept"] == "text/event-stream"
+    assert stand_in.asked[-1][3]["Accept"] == "text/event-stream"
 
 
 def test_an_earlier_session_can_be_continued(stand_in: StandIn) -> None:
@@ -192,6 +194,22 @@ def test_ctrl_c_stops_the_answer_and_nothing_else(stand_in: StandIn, capsys: Cap
     assert capsys.readouterr().out == "Here I am.\n"
 
 
+def test_a_model_that_is_still_loading_is_waited_for(stand_in: StandIn, capsys: Capture) -> None:
+    states = ["warming", "warming", "ready"]
+    stand_in.says("Now.")
+    stand_in.answers["GET /router/route"] = lambda handler, _: handler.data({"provider": "local"})
+    stand_in.answers["GET /router/providers"] = lambda handler, _: handler.data(
+        {"providers": [{"name": "local", "state": states.pop(0), "reason": "at 40 %"}]}
+    )
+
+    assert main(["chat", "x"]) == 0
+
+    captured = capsys.readouterr()
+    assert states == []
+    assert captured.out == "Now.\n"
+    assert captured.err == "(waiting for the model: at 40 %)\n"
+
+
 # --- consent -----------------------------------------------------------------------------
 
 
@@ -259,28 +277,43 @@ class Terminal:
     def type(self, keys: str) -> None:
         os.write(self._ours, keys.encode())
 
+    def interrupt_until(self, text: str) -> None:
+        """Press Ctrl-C until it is heard: one that comes just before `input` waits is lost."""
+        while text not in self.shown:
+            os.kill(self.process.pid, signal.SIGINT)
+            if select.select([self._ours], [], [], 1)[0]:
+                self.shown += os.read(self._ours, 4096).decode()
+        self.until(text)
+
     def close(self) -> int:
-        try:
-            return self.process.wait(20)
-        finally:
-            self.process.kill()
-            os.close(self._ours)
+        """Wait for the end; the exit status."""
+        return self.process.wait(20)
+
+    def __enter__(self) -> Terminal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait()
+        os.close(self._ours)
 
 
 @pytest.mark.parametrize(("typed", "verb"), [("y", "approve"), ("", "deny"), ("sure", "deny")])
 def test_in_a_terminal_only_a_yes_allows(stand_in: StandIn, typed: str, verb: str) -> None:
     answers = needs_consent(stand_in)
-    terminal = Terminal("chat")
-    terminal.until(chat.PROMPT)
-    terminal.type("Remove x.\n")
-    seen = terminal.until("Allow? [y/N] ")
-    terminal.type(f"{typed}\n")
-    terminal.until("So be it.")
-    terminal.until(chat.PROMPT)
-    terminal.type("\x04")
-    after = terminal.until("sonia chat --session ses_1")
 
-    assert terminal.close() == 0
+    with Terminal("chat") as terminal:
+        terminal.until(chat.PROMPT)
+        terminal.type("Remove x.\n")
+        seen = terminal.until("Allow? [y/N] ")
+        terminal.type(f"{typed}\n")
+        terminal.until("So be it.")
+        terminal.until(chat.PROMPT)
+        terminal.type("\x04")
+        after = terminal.until("sonia chat --session ses_1")
+        status = terminal.close()
+
+    assert status == 0
     assert "Sonia asks to use shell.run (risk 2 of 3):" in seen
     assert answers == [(verb, f"Bearer {TOKEN}")]
     assert TOKEN not in seen + after
@@ -288,29 +321,32 @@ def test_in_a_terminal_only_a_yes_allows(stand_in: StandIn, typed: str, verb: st
 
 def test_in_a_terminal_ctrl_c_at_the_question_stops_the_turn(stand_in: StandIn) -> None:
     answers = needs_consent(stand_in)
-    terminal = Terminal("chat")
-    terminal.until(chat.PROMPT)
-    terminal.type("Remove x.\n")
-    terminal.until("Allow? [y/N] ")
-    os.kill(terminal.process.pid, signal.SIGINT)
-    terminal.until("(stopped)")
-    terminal.until(chat.PROMPT)
-    terminal.type("\x04")
-    terminal.until("--session")
 
-    assert terminal.close() == 0
+    with Terminal("chat") as terminal:
+        terminal.until(chat.PROMPT)
+        terminal.type("Remove x.\n")
+        terminal.until("Allow? [y/N] ")
+        terminal.interrupt_until("(stopped)")
+        terminal.until(chat.PROMPT)
+        terminal.type("\x04")
+        terminal.until("--session")
+        status = terminal.close()
+
+    assert status == 0
     assert answers == []
 
 
 def test_in_a_terminal_new_begins_another_session(stand_in: StandIn) -> None:
     stand_in.says("Yes.")
-    terminal = Terminal("chat")
-    for typed in ("one\n", "/new\n", "two\n", "\x04"):
-        terminal.until(chat.PROMPT)
-        terminal.type(typed)
-    terminal.until("--session")
 
-    assert terminal.close() == 0
+    with Terminal("chat") as terminal:
+        for typed in ("one\n", "/new\n", "two\n", "\x04"):
+            terminal.until(chat.PROMPT)
+            terminal.type(typed)
+        terminal.until("--session")
+        status = terminal.close()
+
+    assert status == 0
     assert bodies(stand_in) == [{"text": "one"}, {"text": "two"}]
 
 

@@ -110,8 +110,8 @@ def test_a_folder_that_can_not_be_made_is_wrong(folder: Path) -> None:
     ]
 
 
-def test_a_profile_without_a_key_is_wrong(folder: Path) -> None:
-    models = ["anthropic/claude", "local/qwen2.5-coder-0.5b-instruct"]
+def test_a_profile_whose_provider_is_not_set_up_is_wrong(folder: Path) -> None:
+    models = ["anthropic/claude", "ollama/llama", "local/qwen2.5-coder-0.5b-instruct"]
     router = {"profiles": {"chat_low_latency": models}}
 
     wrong = [
@@ -120,8 +120,11 @@ def test_a_profile_without_a_key_is_wrong(folder: Path) -> None:
         if one.mark is Mark.WRONG
     ]
 
-    assert [one.what for one in wrong] == ["anthropic: a profile names it and no key is set"]
-    assert "ANTHROPIC_API_KEY" in wrong[0].advice
+    assert [one.what for one in wrong] == [
+        "ollama: a profile names it and no base_url is set",
+        "anthropic: a profile names it and no key is set",
+    ]
+    assert "ANTHROPIC_API_KEY" in wrong[1].advice
 
 
 def test_weights_that_are_not_here_are_told_with_the_command(folder: Path) -> None:
