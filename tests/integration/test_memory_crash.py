@@ -79,6 +79,11 @@ async def filled(folder: Path, count: int = 300) -> None:
         await memory.settled()
 
 
+def generations(folder: Path) -> set[str]:
+    """The text indexes there are: one, named anew when it is rebuilt."""
+    return {path.name for path in (folder / "text-index").iterdir()}
+
+
 def delete_all(index: Path) -> None:
     shutil.rmtree(index)
 
@@ -116,6 +121,7 @@ async def test_r08_a_damaged_text_index_is_rebuilt_and_answers_meanwhile(
     tmp_path: Path, damage: object
 ) -> None:
     await filled(tmp_path)
+    before = generations(tmp_path)
     assert callable(damage)
     await asyncio.to_thread(damage, tmp_path / "text-index")
 
@@ -128,6 +134,7 @@ async def test_r08_a_damaged_text_index_is_rebuilt_and_answers_meanwhile(
     for found in (meanwhile, rebuilt):
         assert [hit.entry.content for hit in found.hits] == ["the word is word123"]
     assert stats.text_documents == 300
+    assert before.isdisjoint(generations(tmp_path))
 
 
 async def test_r08_an_index_that_goes_while_it_is_used_is_rebuilt(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from sonia.db import open_database
 from sonia.errors import Internal, Unavailable
-from sonia.memory import Change, NewMemory, Query, store
+from sonia.memory import Change, NewMemory, Query, following, store
 from sonia.memory import service as memory_service
 from tests.memory_given import (
     MIGRATIONS,
@@ -117,6 +117,20 @@ async def test_a_changed_memory_is_not_found_by_its_old_vector(tmp_path: Path) -
 
     assert [hit.entry.version for hit in found_before.hits] in ([], [2])
     assert [hit.entry.version for hit in found_after.hits] == [2]
+
+
+async def test_words_that_were_changed_away_find_nothing_before_the_index_follows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(tmp_path) as memory:
+        entry = await memory.store(fact("My dog is called Biscuit"))
+        await memory.settled()
+        monkeypatch.setattr(following, "GATHER_S", 3600.0)
+
+        await memory.change(entry.id, Change(content="My dog is called Waffle"))
+
+        assert (await memory.search(Query(query="Biscuit", mode="text"))).hits == ()
+        assert len((await memory.search(Query(query="Waffle", mode="text"))).hits) == 1
 
 
 async def test_what_is_forgotten_leaves_every_file(tmp_path: Path) -> None:

@@ -17,12 +17,12 @@ from typing import Any
 import msgspec
 
 from sonia.config import Ollama, Paid, Providers, Secret
-from sonia.errors import Unavailable
+from sonia.errors import InvalidRequest, Unavailable
 from sonia.router.backends.base import UNKNOWN_CONTEXT_TOKENS, estimated_tokens
 from sonia.router.backends.remote_errors import Seam
-from sonia.router.backends.remote_stream import answer_events
+from sonia.router.backends.remote_stream import answer_events, wire_name
 from sonia.router.interface import ChatEvent, ChatRequest, ModelInfo, ProviderInfo
-from sonia.types import Message
+from sonia.types import Message, ToolSpec
 
 _LITELLM_ENVIRONMENT = {
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",
@@ -30,7 +30,6 @@ _LITELLM_ENVIRONMENT = {
     "LITELLM_LOG": "ERROR",
     "LITELLM_MODE": "PRODUCTION",
 }
-CONNECT_TIMEOUT_S = 10.0
 _importing = asyncio.Lock()
 
 
@@ -152,12 +151,10 @@ class RemoteBackend:
             "api_base": self._base_url or None,
             "api_key": self._api_key.reveal() or None,
             "drop_params": True,
+            "_skip_mcp_handler": True,  # would import a package we don't have
         }
         if request.tools:
-            arguments["tools"] = [
-                {"type": "function", "function": msgspec.to_builtins(tool)}
-                for tool in request.tools
-            ]
+            arguments["tools"] = _offered(request.tools)
         if request.json_schema is not None:
             arguments["response_format"] = {
                 "type": "json_schema",
@@ -193,6 +190,17 @@ def _import() -> Any:
     return litellm
 
 
+def _offered(tools: Sequence[ToolSpec]) -> list[dict[str, Any]]:
+    """Raises `InvalidRequest` when two names are one to the provider."""
+    named = {wire_name(tool.name): tool for tool in tools}
+    if len(named) < len(tools):
+        raise InvalidRequest("Two tools have names that differ only in their punctuation.")
+    return [
+        {"type": "function", "function": {**msgspec.to_builtins(tool), "name": name}}
+        for name, tool in named.items()
+    ]
+
+
 def _message(message: Message) -> dict[str, Any]:
     shown: dict[str, Any] = {"role": message.role, "content": message.content}
     if message.tool_calls:
@@ -201,7 +209,7 @@ def _message(message: Message) -> dict[str, Any]:
                 "id": call.id,
                 "type": "function",
                 "function": {
-                    "name": call.name,
+                    "name": wire_name(call.name),
                     "arguments": msgspec.json.encode(call.arguments).decode(),
                 },
             }

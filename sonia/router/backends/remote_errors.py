@@ -88,12 +88,12 @@ class Seam:
             return ModelNotFound(f"{self.provider} has no such model: {told}")
         if isinstance(error, openai.BadRequestError | openai.UnprocessableEntityError):
             return RequestRefused(f"{self.provider} refused the request: {told}")
-        if isinstance(error, litellm.exceptions.APIConnectionError) and _unconnected(error):
+        if _unconnected(error):
             return Unavailable(f"{self.provider} can't be reached at {self._where}.")
         return UpstreamError(f"{self.provider} failed ({status or 'no status'}): {told}")
 
     def _rate_limited(self, error: Exception) -> RateLimited:
-        headers = getattr(getattr(error, "response", None), "headers", None) or {}
+        headers = getattr(error, "litellm_response_headers", None) or {}
         wait = str(headers.get("retry-after", ""))
         return RateLimited(
             f"{self.provider} allows no more requests for now.",
@@ -109,6 +109,6 @@ class Seam:
 
 
 def _unconnected(error: Exception) -> bool:
-    """litellm gives one class to every failure below HTTP; the words tell which it was."""
+    """litellm has no class of its own for this; the words of its two HTTP clients tell it."""
     words = str(error).lower()
-    return any(word in words for word in ("connect", "refused", "name or service", "getaddrinfo"))
+    return "cannot connect to host" in words or "all connection attempts failed" in words

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import AsyncGenerator
 from typing import Any
@@ -20,12 +21,19 @@ from sonia.router.interface import (
 )
 from sonia.types import ToolCall, Usage, Value, new_id
 
+LONGEST_NAME_CHARS = 64
+_FOREIGN = re.compile(r"[^A-Za-z0-9_-]")
 _REASONS: dict[str, FinishReason] = {
     "stop": "stop",
     "length": "length",
     "tool_calls": "tool_calls",
     "function_call": "tool_calls",
 }
+
+
+def wire_name(name: str) -> str:
+    """A tool's name as providers take it: `file.read` → `file_read`."""
+    return _FOREIGN.sub("_", name)[:LONGEST_NAME_CHARS]
 
 
 class _Parts(msgspec.Struct):
@@ -36,7 +44,7 @@ class _Parts(msgspec.Struct):
     arguments: str = ""
 
 
-class Spent(Value):
+class _Spent(Value):
     """What the provider counted."""
 
     usage: Usage = Usage()
@@ -99,7 +107,7 @@ def _reason(wrapper: Any, seam: Seam) -> FinishReason:
 
 
 def _whole(parts: _Parts, request: ChatRequest, seam: Seam) -> ToolCall:
-    tool = next((tool for tool in request.tools if tool.name == parts.name), None)
+    tool = next((tool for tool in request.tools if wire_name(tool.name) == parts.name), None)
     if tool is None:
         raise seam.cut("it called a tool that was not offered")
     try:
@@ -111,16 +119,16 @@ def _whole(parts: _Parts, request: ChatRequest, seam: Seam) -> ToolCall:
     return ToolCall(id=parts.id or new_id("call"), name=tool.name, arguments=arguments)
 
 
-def _spent(usage: Any, model: str) -> Spent:
+def _spent(usage: Any, model: str) -> _Spent:
     if usage is None:
-        return Spent()
+        return _Spent()
     details = getattr(usage, "prompt_tokens_details", None)
     counted = Usage(
         prompt_tokens=usage.prompt_tokens or 0,
         completion_tokens=usage.completion_tokens or 0,
         cached_tokens=getattr(details, "cached_tokens", None) or 0,
     )
-    return Spent(usage=counted, cost_usd=_cost_usd(counted, model))
+    return _Spent(usage=counted, cost_usd=_cost_usd(counted, model))
 
 
 def _cost_usd(usage: Usage, model: str) -> float:
