@@ -15,6 +15,7 @@ EPILOG = """\
 examples:
   sonia approvals                     what is waiting
   sonia approvals list --all          answered ones too
+  sonia approvals ask                 show each whole, and take a yes or no for it
   sonia approvals show appr_…         all of one, exactly as it would run
   sonia approvals approve appr_…
   sonia approvals deny appr_… --reason "wrong folder"
@@ -28,9 +29,11 @@ def add(subparsers: Any) -> None:
     about = "List, show and answer what waits for your consent."
     parser = subparsers.add_parser("approvals", help=about, description=about, epilog=EPILOG)
     parser.set_defaults(run=run_list, all=False)
-    actions = parser.add_subparsers(title="actions", metavar="list|show|approve|deny")
+    actions = parser.add_subparsers(title="actions", metavar="list|ask|show|approve|deny")
     listing = actions.add_parser("list", help="what is waiting")
     listing.add_argument("--all", action="store_true", help="answered and expired ones too")
+    asking = actions.add_parser("ask", help="show each that is waiting, and take a yes or no")
+    asking.set_defaults(run=run_ask)
     show = actions.add_parser("show", help="one, whole")
     show.add_argument("id", metavar="ID")
     show.set_defaults(run=run_show)
@@ -52,6 +55,25 @@ def run_list(args: argparse.Namespace, config: Config) -> int:
         )
     if not found:
         print("Nothing is waiting." if not args.all else "There are none.")
+    return 0
+
+
+def run_ask(args: argparse.Namespace, config: Config) -> int:
+    """Show each that is waiting, oldest first, and take a yes or no from standard input."""
+    server = Server.find(config)
+    waiting = server.get("/v1/approvals?state=pending")
+    for approval in reversed(waiting):
+        print(question(approval))
+        try:
+            said = input("Allow? [y/N] ").strip().lower()
+        except EOFError:  # no answer is no answer, not a no
+            print()
+            break
+        verb = "approve" if said in ("y", "yes") else "deny"
+        settled = settle(server, config.data, approval["id"], verb, "")
+        print(f"{settled['id']}: {settled['state']}")
+    if not waiting:
+        print("Nothing is waiting.")
     return 0
 
 

