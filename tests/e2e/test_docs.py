@@ -1,0 +1,57 @@
+"""The documentation says what there is: no route missing, none invented, every command real."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from tests.e2e.conftest import ROOT, Server
+
+PLAIN = ("/healthz", "/status", "/version", "/")
+PREFIXES = ("/router", "/memory", "/voice", "/tools", "/control")
+
+
+def _documented() -> set[tuple[str, str]]:
+    text = (ROOT / "docs/api.md").read_text(encoding="utf-8")
+    return set(re.findall(r"`(GET|POST|PUT|DELETE) (/[^` ?]*)`", text))
+
+
+def test_the_api_reference_lists_every_route_and_no_other(server: Server) -> None:
+    with server.client() as client:
+        paths = client.get("/openapi.json").json()["paths"]
+
+    served = {(verb.upper(), path) for path, verbs in paths.items() for verb in verbs}
+    plain = {("GET", prefix + path) for prefix in PREFIXES for path in PLAIN if path != "/"}
+    plain |= {("GET", prefix) for prefix in PREFIXES}
+    twins = {(verb, path) for verb, path in served if path.startswith("/memory/api/v1/")}
+    documented = _documented() | plain
+
+    assert served - twins - documented == set()
+    assert documented - served == {("GET", "/openapi.json")}
+
+
+def test_the_test_command_of_the_readme_is_the_one_that_ci_runs() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    section = readme.partition("## Run the tests")[2].partition("## ")[0]
+    command = next(line.strip() for line in section.splitlines() if line.startswith("    "))
+
+    assert (ROOT / ".ci/run").read_text(encoding="utf-8").splitlines()[-1] == command
+
+
+def test_every_link_of_the_readme_leads_somewhere() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+
+    missing = [
+        link for link in re.findall(r"\]\(([^)]+)\)", readme) if not Path(ROOT / link).exists()
+    ]
+
+    assert missing == []
+
+
+def test_every_sonia_command_of_the_readme_exists(server: Server) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"python3 -m sonia ((?:[a-z]+ ?)+)", readme))
+
+    for words in named:
+        helped = server.command(*words.split(), "--help")
+        assert helped.returncode == 0, words
