@@ -133,10 +133,7 @@ class Sandbox:
     @asynccontextmanager
     async def _running(self, command: str) -> AsyncIterator[_Running]:
         """Start it with its limits; on leaving, however, all of it is dead."""
-        program: str = self._program or await asyncio.to_thread(find_bubblewrap)
-        argv = await asyncio.to_thread(
-            command_line, program, self._workspace, self._hidden, command
-        )
+        argv = await asyncio.to_thread(self._argv, command)
         told, tell = os.pipe()
         held, release = os.pipe()
         try:
@@ -173,6 +170,10 @@ class Sandbox:
         finally:
             os.close(told)
             os.close(release)
+
+    def _argv(self, command: str) -> list[str]:
+        program = self._program or find_bubblewrap()
+        return command_line(program, self._workspace, self._hidden, command)
 
     async def _attend(self, running: _Running, out: Kept, err: Kept, limit_s: float) -> bool:
         """Read until it ends or is stopped; return whether its time ran out."""

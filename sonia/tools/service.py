@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,6 +58,8 @@ class GuardedTools:
         self._runner = Runner(config, control, actions, tasks)
         self._followup = FollowUp(control, self._catalogue, self._runner, self._waiting, tasks)
         self._keys: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._calls: set[asyncio.Task[Outcome]] = set()
+        self._closed = False
 
     # --- the catalogue -------------------------------------------------------------------
 
@@ -83,20 +85,38 @@ class GuardedTools:
     # --- acting --------------------------------------------------------------------------
 
     async def execute(self, call: Call) -> Outcome:
+        if self._closed:
+            raise Unavailable("Sonia is stopping.")
         if call.timeout_ms is not None and not 0 < call.timeout_ms <= MAX_TIMEOUT_MS:
             raise ArgumentsInvalid(
                 f"timeout_ms must be between 1 and {MAX_TIMEOUT_MS}.", field="timeout_ms"
             )
         if call.idempotency_key is None or call.dry_run:
-            return await self._execute(call, new_id("act"))
+            return await self._stoppable(self._execute(call, new_id("act")))
         if not 0 < len(call.idempotency_key) <= MAX_KEY_CHARS:
             raise ArgumentsInvalid(
                 f"idempotency_key must have 1 to {MAX_KEY_CHARS} characters.",
                 field="idempotency_key",
             )
-        lock = self._keys.setdefault(call.idempotency_key, asyncio.Lock())
+        return await self._stoppable(self._keyed(call, call.idempotency_key))
+
+    async def _stoppable(self, work: Coroutine[Any, Any, Outcome]) -> Outcome:
+        """Do `work` until it ends, its caller goes away, or these tools are left."""
+        task = asyncio.create_task(work)
+        self._calls.add(task)
+        task.add_done_callback(self._calls.discard)
+        try:
+            return await task
+        except asyncio.CancelledError:
+            caller = asyncio.current_task()
+            if self._closed and caller and not caller.cancelling():
+                raise Unavailable("Sonia is stopping; this was stopped with her.") from None
+            raise
+
+    async def _keyed(self, call: Call, key: str) -> Outcome:
+        lock = self._keys.setdefault(key, asyncio.Lock())
         async with lock:
-            return await self._once(call, call.idempotency_key)
+            return await self._once(call, key)
 
     async def _once(self, call: Call, key: str) -> Outcome:
         tool, args = self._catalogue.check(call.tool_name, call.args)
@@ -202,9 +222,14 @@ class GuardedTools:
             "sandbox": sandbox,
         }
 
-    def close(self) -> None:
-        """Stop watching approvals; `open_tools` calls it."""
+    async def close(self) -> None:
+        """Stop what runs and what is watched; `open_tools` calls it."""
+        self._closed = True
         self._waiting.close()
+        for task in self._calls:
+            task.cancel()
+        if self._calls:
+            await asyncio.wait(self._calls)
 
 
 def _continues(call: Call, first: Outcome) -> bool:
@@ -234,7 +259,7 @@ async def open_tools(
         try:
             yield tools
         finally:
-            tools.close()
+            await tools.close()
 
 
 def _apart(workspace: Path, data: Path) -> Path:

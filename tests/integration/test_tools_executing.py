@@ -24,7 +24,7 @@ from sonia.control import (
     open_control,
 )
 from sonia.db import Database, open_database
-from sonia.errors import ConfigurationError, SoniaError
+from sonia.errors import ConfigurationError, SoniaError, Unavailable
 from sonia.tools import (
     ArgumentsInvalid,
     Call,
@@ -507,6 +507,23 @@ async def test_leaving_a_call_kills_the_command_and_writes_that_down(stage: Stag
     (outcome,) = await stage.tools.actions()
     assert outcome.status == "failed"
     assert (await stage.facts("tool.finished"))[0]["status"] == "failed"
+
+
+async def test_r20_leaving_the_tools_stops_what_runs_and_writes_that_down(tmp_path: Path) -> None:
+    async with staged(tmp_path, OpenClaw()) as stage:
+        await stage.control.set_policy((Rule(tool="*", verdict="allow"),), by="test")
+        os.mkfifo(stage.workspace / "begun")
+        running = asyncio.create_task(stage.tools.execute(shell("echo yes > begun; sleep 60")))
+        assert await asyncio.to_thread((stage.workspace / "begun").read_text) == "yes\n"
+
+    with pytest.raises(Unavailable, match="stopping"):
+        await running
+    with pytest.raises(Unavailable, match="stopping"):
+        await stage.tools.execute(shell("ls"))
+    async with staged(tmp_path, OpenClaw()) as after:
+        (outcome,) = await after.tools.actions()
+        assert outcome.status == "failed"
+        assert (await after.facts("tool.finished"))[0]["status"] == "failed"
 
 
 async def test_no_ledger_no_risk_but_reading_goes_on(

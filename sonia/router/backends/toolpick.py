@@ -41,6 +41,7 @@ _SPOKEN = (
     "What is my cat called?",
     "How does a car work?",
     "What should I wear today?",
+    "Which number has my locker?",
     "Thank you",
 )
 
@@ -100,7 +101,25 @@ def speaking_prompt(messages: Sequence[Message]) -> list[Turn]:
     they see calls in their own words.
     """
     calls = {call.id: call for message in messages for call in message.tool_calls}
-    return [turn for message in messages for turn in _spoken(message, calls)]
+    turns: list[Turn] = []
+    question = ""
+    for message in messages:
+        if message.role == "user":
+            question = message.content
+        if message.role == "tool":
+            call = calls.get(message.tool_call_id or "")
+            turns.append({"role": "user", "content": _result(message.content, call, question)})
+        elif message.content or not message.tool_calls:
+            turns.append({"role": message.role, "content": message.content})
+    return turns
+
+
+def _result(text: str, call: ToolCall | None, question: str) -> str:
+    done = call_line(call.name, call.arguments) if call else "the tool"
+    return (
+        f"Result of {done}:\n{text}\n\n"
+        f"Tell me in one sentence what this means for my question: {_short(question)}"
+    )
 
 
 def _rules(tools: Sequence[ToolSpec]) -> list[str]:
@@ -137,21 +156,6 @@ def _recent(message: Message) -> Iterable[Turn]:
             yield {"role": "assistant", "content": call_line(call.name, call.arguments)}
         case "assistant":
             yield {"role": "assistant", "content": SAY}
-
-
-def _spoken(message: Message, calls: dict[str, ToolCall]) -> Iterable[Turn]:
-    match message.role:
-        case "tool":
-            call = calls.get(message.tool_call_id or "")
-            done = call_line(call.name, call.arguments) if call else "the tool"
-            yield {
-                "role": "user",
-                "content": f"Result of {done}:\n{message.content}\n\nAnswer me with this result.",
-            }
-        case "assistant" if message.tool_calls and not message.content:
-            return
-        case _:
-            yield {"role": message.role, "content": message.content}
 
 
 def call_line(name: str, arguments: dict[str, Any]) -> str:

@@ -165,6 +165,10 @@ QUICK = settings(
 )
 
 
+# A mutant is looked for longer; a found one ends the search at once.
+PATIENT = settings(QUICK, max_examples=5_000)
+
+
 def test_t09_ten_thousand_interleavings_follow_the_rules() -> None:
     run_state_machine_as_test(Machine, settings=QUICK)
 
@@ -194,4 +198,4 @@ def test_t09_every_condition_is_needed(
     monkeypatch.setattr(store, statement, sql.replace(clause, ""))
 
     with pytest.raises(AssertionError):
-        run_state_machine_as_test(Machine, settings=QUICK)
+        run_state_machine_as_test(Machine, settings=PATIENT)

@@ -107,6 +107,8 @@ def test_the_default_configuration_needs_a_model_that_answers_and_one_that_finds
 
 
 def test_vectors_from_ollama_need_no_weights() -> None:
-    remote = {"services": {"memory_engine": {"embeddings": {"provider": "ollama", "model": "m"}}}}
+    vectors = {"embeddings": {"provider": "ollama", "model": "m"}}
+    ollama = {"providers": {"ollama": {"base_url": "http://127.0.0.1:11434"}}}
+    remote = {"services": {"memory_engine": vectors, "model_router": ollama}}
 
     assert needed(parse(remote)) == ("qwen2.5-coder-0.5b-instruct",)
