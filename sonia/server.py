@@ -7,7 +7,7 @@ import errno
 import os
 import signal
 import socket
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -212,13 +212,15 @@ class _Server(uvicorn.Server):
         yield
 
 
-Ready = Callable[[Sonia, Running], None]
+Host = Callable[[Sonia, Running], Awaitable[None]]
 
 
 async def serve(
-    config: Config, bound: Mapping[str, socket.socket], *, ready: Ready | None = None
+    config: Config, bound: Mapping[str, socket.socket], *, host: Host | None = None
 ) -> None:
     """Serve on the bound sockets until a signal; return when everything has stopped.
+
+    `host` runs beside it from the moment connections are accepted, to tell a person how it goes.
 
     The first SIGINT or SIGTERM stops accepting and lets in-flight work end within
     `shutdown.grace_s`; a second one ends it at once.
@@ -233,14 +235,19 @@ async def serve(
             ports={item.name: ports[item.module] for item in SERVICES if item.module in ports},
         )
 
+        hosting: list[asyncio.Future[None]] = []
+
         def started() -> None:
             announce(config.data, running)
-            if ready:
-                ready(sonia, running)
+            if host:
+                hosting.append(asyncio.ensure_future(host(sonia, running)))
 
         server = _Server(_settings(config, build(sonia, ports)), started)
         with _signals(server):
             await server.serve(sockets=list(bound.values()))
+        for task in hosting:
+            task.cancel()
+        await asyncio.gather(*hosting, return_exceptions=True)
 
 
 def _settings(config: Config, app: FrontDoor) -> uvicorn.Config:

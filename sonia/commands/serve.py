@@ -8,12 +8,15 @@ import os
 import subprocess
 import sys
 import time
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from sonia.config import Config
 from sonia.errors import Unavailable
 
 DETACH_TIMEOUT_S = 60.0
+FOLLOW_S = 0.25
 EPILOG = """\
 examples:
   sonia serve                          all six services, until Ctrl-C
@@ -57,25 +60,59 @@ def run(args: argparse.Namespace, config: Config) -> int:
         print(f"Configuration  {config.source or 'built-in defaults'}: valid", flush=True)
         logging = config.logging
         with open_logs(config.logs, level=logging.level, style=logging.format) as logs:
-            asyncio.run(
-                server.serve(
-                    config, bound, ready=lambda sonia, now: _greet(sonia, now, began, str(logs))
-                )
-            )
+            telling = partial(_tell, began=began, logs=str(logs))
+            asyncio.run(server.serve(config, bound, host=telling))
     print("Stopped.", flush=True)
     return 0
 
 
-def _greet(sonia: Any, running: Any, began: float, logs: str) -> None:
-    lines = ["Services"]
-    for name, port in running.ports.items():
-        lines.append(f"  {name:<14} http://localhost:{port}/healthz")
-    lines.append(f"Logs           {logs}")
-    lines.append(f"Data           {sonia.config.data}")
-    lines.append(f"Workspace      {sonia.config.workspace}")
+async def _tell(sonia: Any, running: Any, *, began: float, logs: str) -> None:
     took_s = time.perf_counter() - began
-    lines.append(f"Ready in {took_s:.1f} s. Talk to me from another terminal:  sonia chat")
-    print("\n".join(lines), flush=True)
+    vitals = await sonia.control.vitals()
+    print("Services")
+    for (name, port), vital in zip(running.ports.items(), _served(vitals, running), strict=True):
+        print(f"  {name:<14} http://localhost:{port}   {_health(vital)}")
+    print(f"Logs           {logs}")
+    print(f"Data           {sonia.config.data}")
+    print(f"Workspace      {sonia.config.workspace}")
+    print(f"Ready in {took_s:.1f} s. From another terminal:  {_command()} chat", flush=True)
+    await _follow_models(sonia)
+
+
+def _served(vitals: dict[str, Any], running: Any) -> list[Any]:
+    from sonia.server import SERVICES
+
+    return [vitals.get(item.key) for item in SERVICES if item.name in running.ports]
+
+
+def _health(vital: Any) -> str:
+    return "ok" if vital and vital.ok else f"DOWN: {vital.reason if vital else 'not asked'}"
+
+
+def _command() -> str:
+    return "sonia" if Path(sys.argv[0]).name == "sonia" else "python3 -m sonia"
+
+
+async def _follow_models(sonia: Any) -> None:
+    """Say which weights are being fetched and how far they are, and when the model can answer."""
+    told: dict[str, int] = {}
+    while True:
+        local = next(item for item in sonia.router.providers() if item.name == "local")
+        for weights in sonia.weights.entries():
+            now = sonia.weights.progress(weights.name)
+            if now.stage == "downloading" and now.total_bytes:
+                tenth = now.done_bytes * 10 // now.total_bytes
+                if told.get(weights.name) != tenth:
+                    told[weights.name] = tenth
+                    size = f"{now.total_bytes / 1e6:.0f} MB"
+                    print(f"Fetching       {weights.name}: {tenth * 10} % of {size}", flush=True)
+        if local.state == "ready":
+            print(f"Model          {local.models[0]} is ready", flush=True)
+            return
+        if local.state == "down":
+            print(f"Model          {local.reason}", flush=True)
+            return
+        await asyncio.sleep(FOLLOW_S)
 
 
 def _detach(config: Config) -> int:
