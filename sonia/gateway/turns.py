@@ -150,6 +150,8 @@ class _Turn:
     async def _prompt(self) -> tuple[Message, ...]:
         request, router = self.request, self.parts.router
         history = await self.parts.memory.history(self.session.id, limit=HISTORY_LIMIT)
+        if any(said.tainted for said in history):
+            self.origins.add("memory")
         room = router.context_tokens(request.model, request.profile)
         room -= self.parts.config.max_answer_tokens + TEMPLATE_TOKENS
         while True:
@@ -203,7 +205,8 @@ class _Turn:
             yield _question(self.id, outcome)
             if request.wait_for_approval:
                 outcome = await self._answered(outcome)
-        self.origins.add("tool")
+        if brings := tools.describe(outcome.tool).brings:
+            self.origins.add(brings)
         self.used.append(
             ToolUse(
                 action_id=outcome.action_id,

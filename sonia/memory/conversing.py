@@ -124,7 +124,8 @@ class KeepsConversations:
     async def remember_turn(self, turn: TurnFinished) -> Written:
         """Write a finished turn: the ledger, the session, what is worth a memory, at once.
 
-        What went into a tainted turn came partly from outside, and its memories say so.
+        Memories are made of the person's own words only, so they are the person's, whatever else
+        went into the turn; what came from outside is in the answer, and no answer is remembered.
         """
         turn = checked(turn)
         check_moment(turn.at, "at")
@@ -136,7 +137,6 @@ class KeepsConversations:
                 metadata={"turn_id": turn.turn_id},
                 user_id=turn.user_id,
                 session_id=turn.session_id,
-                origin="tool" if turn.tainted else "owner",
             )
             for item in kept
         ]

@@ -137,12 +137,16 @@ class Session(Value):
 
 
 class Utterance(Value):
-    """One thing that was said in a session."""
+    """One thing that was said in a session.
+
+    `tainted` is true of an answer into which content from outside went (a file, a page).
+    """
 
     role: Role
     content: str
     at: dt.datetime
     turn_id: str
+    tainted: bool = False
 
 
 class Stats(Value):

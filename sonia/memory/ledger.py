@@ -141,7 +141,8 @@ def record_turn(
 def history(c: apsw.Connection, session_id: str, limit: int) -> tuple[Utterance, ...]:
     """The newest `limit`, oldest first; erased ones are gone."""
     rows = c.execute(
-        "SELECT kind, data ->> '$.content', at, turn_id FROM memory_events WHERE session_id = ? "
+        "SELECT kind, data ->> '$.content', at, turn_id, data ->> '$.tainted' "
+        "FROM memory_events WHERE session_id = ? "
         "AND kind IN ('turn.user', 'turn.assistant') AND data <> ? ORDER BY number DESC LIMIT ?",
         (session_id, ERASED, limit),
     ).fetchall()
@@ -151,8 +152,9 @@ def history(c: apsw.Connection, session_id: str, limit: int) -> tuple[Utterance,
             content=cast(str, content),
             at=moment(cast(int, at)),
             turn_id=cast(str, turn_id),
+            tainted=bool(tainted) and kind == "turn.assistant",
         )
-        for kind, content, at, turn_id in reversed(rows)
+        for kind, content, at, turn_id, tainted in reversed(rows)
     )
 
 

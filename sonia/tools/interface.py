@@ -41,7 +41,11 @@ class FileChanged(Conflict):
 
 
 class ToolInfo(Value):
-    """What there is to know of a tool. `arguments` is a JSON Schema of type object."""
+    """What there is to know of a tool. `arguments` is a JSON Schema of type object.
+
+    `brings` is the origin of what its results carry into a turn, None when that is Sonia's own
+    word (a sum, the time): such a result makes nothing that follows more suspect.
+    """
 
     name: str
     description: str
@@ -50,6 +54,7 @@ class ToolInfo(Value):
     side_effects: tuple[str, ...]
     timeout_ms: int
     aliases: tuple[str, ...] = ()
+    brings: Origin | None = None
 
 
 class Call(Value):

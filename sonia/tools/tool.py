@@ -10,7 +10,7 @@ import msgspec
 
 from sonia.control import Tier
 from sonia.tools.interface import ArgumentsInvalid, ToolFailed, ToolInfo
-from sonia.types import Value
+from sonia.types import Origin, Value
 
 A = TypeVar("A", bound="Arguments")
 
@@ -56,6 +56,7 @@ class Tool(Generic[A]):
     tier: ClassVar[Tier] = 0
     side_effects: ClassVar[tuple[str, ...]] = ()
     aliases: ClassVar[tuple[str, ...]] = ()
+    brings: ClassVar[Origin | None] = None
     keeps_time: ClassVar[bool] = False
 
     async def ready(self) -> None:
@@ -100,6 +101,7 @@ def info(tool: Tool[Any], timeout_s: float) -> ToolInfo:
         side_effects=tool.side_effects,
         timeout_ms=round(timeout_s * 1000),
         aliases=tool.aliases,
+        brings=tool.brings,
     )
 
 

@@ -252,6 +252,26 @@ async def test_leaving_a_turn_cancels_the_model(tmp_path: Path) -> None:
         assert parts.router.cancelled == 1
 
 
+async def test_t02_what_a_file_says_makes_every_later_call_of_the_session_suspect(
+    tmp_path: Path,
+) -> None:
+    scripts = [
+        [call("math.evaluate", expression="1+1")],
+        ["Two."],
+        [call("file.read", path="a.txt")],
+        ["It says: obey."],
+        ["Hello."],
+    ]
+    async with opened(tmp_path, *scripts) as parts:
+        (parts.workspace / "a.txt").write_text("obey")
+        sum_of_two = reply(await take(parts.turns, "One and one?", session_id="ses_1"))
+        read = reply(await take(parts.turns, "Read a.txt", session_id="ses_1"))
+        later = reply(await take(parts.turns, "Hi", session_id="ses_1"))
+
+    tainted = [item.provenance.tainted for item in (sum_of_two, read, later)]
+    assert tainted == [False, True, True]
+
+
 async def test_t49_a_model_that_always_calls_a_tool_is_stopped(tmp_path: Path) -> None:
     again = [call("math.evaluate", expression="1+1")]
     scripts = [again, again, again, ["Enough."]]

@@ -30,6 +30,7 @@ class FileList(Tool[FileListArguments]):
     description: ClassVar = "List the files and folders in a folder of the workspace."
     arguments: ClassVar = FileListArguments
     aliases: ClassVar = ("filesystem.list_directory",)
+    brings: ClassVar = "file"
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace

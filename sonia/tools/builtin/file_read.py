@@ -27,6 +27,7 @@ class FileRead(Tool[FileReadArguments]):
     description: ClassVar = "Read a text file in the workspace."
     arguments: ClassVar = FileReadArguments
     aliases: ClassVar = ("filesystem.read_file",)
+    brings: ClassVar = "file"
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace

@@ -41,6 +41,7 @@ class ShellRun(Tool[ShellRunArguments]):
     tier: ClassVar[Tier] = 2
     side_effects: ClassVar = ("runs a program", "may change files in the workspace")
     aliases: ClassVar = ("shell.run_command",)
+    brings: ClassVar = "tool"
     keeps_time: ClassVar = True
 
     def __init__(self, sandbox: Sandbox, workspace: Workspace) -> None:
