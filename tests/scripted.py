@@ -84,7 +84,7 @@ class ScriptedRouter:
 
     def route(self, profile: str = "chat_low_latency", model: str | None = None) -> Route:
         return Route(
-            profile=profile, model=MODEL, provider="local", candidates=(MODEL,), reason="scripted"
+            profile=profile, model=MODEL, provider="tests", candidates=(MODEL,), reason="scripted"
         )
 
     def providers(self) -> tuple[ProviderInfo, ...]:
@@ -92,6 +92,9 @@ class ScriptedRouter:
 
     def models(self) -> tuple[ModelInfo, ...]:
         return (ModelInfo(id=MODEL, provider="local", context_tokens=self._context_tokens),)
+
+    async def ready(self, model: str | None = None) -> None:
+        return
 
     async def probe(self) -> dict[str, object]:
         return {}

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 
 import msgspec
 
 from sonia.config import ApiGateway
-from sonia.errors import SoniaError
+from sonia.errors import SoniaError, Unavailable
 from sonia.events import Bus, TurnFinished, Written
 from sonia.gateway.prompt import compose, trim
 from sonia.log import get_logger
@@ -39,6 +39,8 @@ from sonia.types import Message, Origin, ToolCall, Usage, new_id, now
 
 HISTORY_LIMIT = 60
 TEMPLATE_TOKENS = 64
+MODEL_WAIT_S = 10.0
+CHARS_PER_TOKEN = 3
 
 
 class AssistantTurns:
@@ -65,13 +67,33 @@ class AssistantTurns:
             if not turn.told:
                 await asyncio.shield(turn.tell(complete=False))
 
+    async def warm(self) -> None:
+        """Have a local model evaluate what every prompt begins with. Never asks a remote one."""
+        if self.router.route().provider != "local":
+            return
+        await self.router.ready()
+        before, asks = compose("Hello", (), ())
+        request = ChatRequest(messages=(*before, asks), tools=self.tools.specs(), max_tokens=1)
+        try:
+            async with self.router.chat(request) as answer:
+                async for _ in answer:
+                    pass
+        except SoniaError as error:
+            get_logger("api-gateway").warning("prompt not warmed", reason=error.message)
+
 
 @asynccontextmanager
 async def open_turns(
     config: ApiGateway, *, router: Router, memory: Memory, tools: Tools, bus: Bus
 ) -> AsyncIterator[Turns]:
-    """Take turns until left."""
-    yield AssistantTurns(config, router, memory, tools, bus)
+    """Take turns until left. The fixed beginning of every prompt is evaluated once, behind."""
+    turns = AssistantTurns(config, router, memory, tools, bus)
+    warming = asyncio.create_task(turns.warm(), name="warm the prompt")
+    try:
+        yield turns
+    finally:
+        warming.cancel()
+        await asyncio.gather(warming, return_exceptions=True)
 
 
 class _Turn:
@@ -94,6 +116,7 @@ class _Turn:
     async def events(self) -> AsyncGenerator[TurnEvent, None]:
         yield TurnStarted(turn_id=self.id, session_id=self.session.id)
         self.found = await self._recall()
+        await self._model()
         messages = await self._prompt()
         specs = self.parts.tools.specs()
         for rounds_left in range(self.parts.config.max_tool_rounds, -1, -1):
@@ -147,6 +170,20 @@ class _Turn:
             self.origins.add("memory")
         return found
 
+    async def _model(self) -> None:
+        """Wait a little for a model that is just being loaded, when there is no other."""
+        request, router = self.request, self.parts.router
+        if len(router.route(request.profile, request.model).candidates) == 1:
+            with suppress(TimeoutError):  # the call itself then says what it waits for
+                async with asyncio.timeout(MODEL_WAIT_S):
+                    await router.ready(request.model)
+
+    async def _count(self, messages: tuple[Message, ...]) -> int:
+        try:
+            return await self.parts.router.count_tokens(messages, self.request.model)
+        except Unavailable:  # its tokenizer isn't there yet, and another model may answer
+            return sum(len(message.content) for message in messages) // CHARS_PER_TOKEN
+
     async def _prompt(self) -> tuple[Message, ...]:
         request, router = self.request, self.parts.router
         history = await self.parts.memory.history(self.session.id, limit=HISTORY_LIMIT)
@@ -156,7 +193,7 @@ class _Turn:
         room -= self.parts.config.max_answer_tokens + TEMPLATE_TOKENS
         while True:
             before, asks = compose(request.text, history, self.found.hits)
-            tokens = await router.count_tokens((*before, asks), request.model)
+            tokens = await self._count((*before, asks))
             if tokens <= room or not history:
                 break
             history = tuple(trim(history, tokens - room, tokens))

@@ -170,6 +170,10 @@ class Router(Protocol):
         """Every model that `chat` or `embeddings` may be asked for."""
         ...
 
+    async def ready(self, model: str | None = None) -> None:
+        """Return when the model that `chat` tries first is loaded; at once for remote ones."""
+        ...
+
     async def probe(self) -> dict[str, object]:
         """Detail for `/status`. Raises `Unavailable` when no provider can serve or come to."""
         ...
