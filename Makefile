@@ -18,7 +18,6 @@ fix:  ## format, and mend what can be mended without thinking
 
 bench:  ## print the numbers, beside a peer's
 	$(PYTHON) -m sonia.bootstrap --dev -m benchmarks.startup
-	$(PYTHON) -m sonia.bootstrap --dev -m benchmarks.memory
 
 lock:  ## lock the dependencies anew (needs uv)
 	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \

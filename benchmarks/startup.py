@@ -134,13 +134,13 @@ def main() -> None:
         for name, measure in subjects.items():
             with tempfile.TemporaryDirectory() as folder:
                 figures[name].append(measure(Path(folder)))
-    print(f"{'':<24}{'s to six healthy ports':>28}{'MB then':>18}{'MB idle later':>18}")
+    print(f"{'':<24}{'s to six healthy ports':>28}{'MB then':>24}{'MB later':>24}")
     for name, rows in figures.items():
         cells = []
         for column in zip(*rows, strict=True):
             low, high = min(column), max(column)
             cells.append(f"{statistics.median(column):.2f} ({low:.2f}-{high:.2f})")
-        print(f"{name:<24}{cells[0]:>28}{cells[1]:>18}{cells[2]:>18}")
+        print(f"{name:<24}{cells[0]:>28}{cells[1]:>24}{cells[2]:>24}")
     print(f"{runs} runs of each, in turn; median (least-most); {os.cpu_count()} cores.")
 
 

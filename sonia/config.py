@@ -64,6 +64,7 @@ class Local(Section, frozen=True, kw_only=True):
     threads: Positive = 2
     context_tokens: Annotated[int, msgspec.Meta(ge=512)] = 8192
     parallel: Positive = 1
+    warm: bool = True
 
 
 class Ollama(Section, frozen=True, kw_only=True):

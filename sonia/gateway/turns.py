@@ -68,8 +68,12 @@ class AssistantTurns:
                 await asyncio.shield(turn.tell(complete=False))
 
     async def warm(self) -> None:
-        """Have a local model evaluate what every prompt begins with. Never asks a remote one."""
-        if self.router.route().provider != "local":
+        """Have a local model that is being loaded evaluate what every prompt begins with.
+
+        Never asks a remote one, and never has one loaded that would otherwise wait.
+        """
+        local = next((info for info in self.router.providers() if info.name == "local"), None)
+        if self.router.route().provider != "local" or not local or local.state != "warming":
             return
         await self.router.ready()
         before, asks = compose("Hello", (), ())

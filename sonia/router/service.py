@@ -41,7 +41,8 @@ async def open_router(
     Only local models that a profile names are loaded before somebody asks for them.
     """
     named = {model for models in config.profiles.values() for model in models}
-    at_once = {name for name in config.providers.local.models if f"local/{name}" in named}
+    local_models = config.providers.local.models if config.providers.local.warm else ()
+    at_once = {name for name in local_models if f"local/{name}" in named}
     async with open_background() as background:
         vectors = open_embeddings(embeddings, config, weights, background)
         local = LocalBackend(config.providers.local, weights, background, at_once)

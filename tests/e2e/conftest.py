@@ -48,6 +48,7 @@ class Server:
             **{f"SONIA__SERVICES__{name}__PORT": "0" for name in SERVICES.values()},
             **environment,
         }
+        self.cwd = ROOT
         self.process: subprocess.Popen[str] | None = None
         self.running: Running | None = None
 
@@ -55,7 +56,7 @@ class Server:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "sonia", "serve", *self.flags],
             env=self.environment,
-            cwd=ROOT,
+            cwd=self.cwd,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

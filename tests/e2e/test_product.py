@@ -7,6 +7,8 @@ import json
 import re
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,11 @@ import psutil
 import pytest
 import websockets
 
-from tests.e2e.conftest import SERVICES, Server
+import sonia
+from sonia.config import parse
+from sonia.memory import NewMemory, Query
+from sonia.tools import Call
+from tests.e2e.conftest import ROOT, SERVICES, Server
 
 PREFIXES = {
     "api-gateway": "",
@@ -311,3 +317,47 @@ def test_a_signal_lets_a_running_answer_end(start: Callable[..., Server], tmp_pa
 
     assert names[-1] == "response.done"
     assert status == 0
+
+
+# --- installed, and embedded -----------------------------------------------------------------
+
+
+def test_a_wheel_serves_from_an_empty_folder(tmp_path: Path) -> None:
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    build = [*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(tmp_path)]
+    subprocess.run([*build, str(ROOT)], check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("sonia-*.whl")
+    site, empty = tmp_path / "site", tmp_path / "empty"
+    empty.mkdir()
+    install = [*pip, "install", "--no-deps", "--target", str(site), str(wheel)]
+    subprocess.run(install, check=True, capture_output=True)
+    server = Server(tmp_path, PYTHONPATH=str(site))
+    del server.environment["SONIA_CONFIG"]
+    server.cwd = empty
+
+    server.start()
+    with server.client("memory-engine") as client:
+        stored = client.post("/store", json={"type": "fact", "content": "Owls see at night."})
+    status, _ = server.end()
+
+    assert stored.status_code == 200
+    assert status == 0
+    assert list(empty.iterdir()) == []
+
+
+async def test_the_same_modules_can_be_used_without_http(tmp_path: Path) -> None:
+    config = parse(
+        {
+            "paths": {"data": str(tmp_path / "data")},
+            "services": {"openclaw": {"workspace": str(tmp_path / "workspace")}},
+        }
+    )
+
+    async with sonia.open(config) as s:
+        outcome = await s.tools.execute(Call(tool_name="math.evaluate", args={"expression": "6*7"}))
+        entry = await s.memory.store(NewMemory(type="fact", content="Owls see at night."))
+        found = await s.memory.search(Query(query="owls", mode="text"))
+
+    assert outcome.result is not None
+    assert "42" in str(outcome.result)
+    assert found.hits[0].entry.id == entry.id
