@@ -18,6 +18,7 @@ from typing import Any
 import structlog
 
 SERVICES = ("api-gateway", "model-router", "memory-engine", "pipecat", "openclaw", "eva-os")
+TALKATIVE = ("httpx", "httpcore", "filelock", "asyncio", "uvicorn")  # a line a request, or more
 MAX_FILE_BYTES = 20 * 1024 * 1024
 KEPT_FILES = 3
 
@@ -104,6 +105,8 @@ def open_logs(folder: Path, *, level: str, style: str) -> Iterator[Path]:
     enqueue = _Enqueue(waiting)
     root.handlers[:] = [enqueue]
     root.setLevel(level)
+    for name in TALKATIVE:
+        logging.getLogger(name).setLevel(logging.WARNING)
     writer = logging.handlers.QueueListener(waiting, *files, respect_handler_level=True)
     writer.start()
     try:
@@ -124,7 +127,7 @@ class _Enqueue(logging.handlers.QueueHandler):
 
 def _file(path: Path, service: str, formatter: logging.Formatter) -> logging.Handler:
     handler = logging.handlers.RotatingFileHandler(
-        path, maxBytes=MAX_FILE_BYTES, backupCount=KEPT_FILES, encoding="utf-8", delay=True
+        path, maxBytes=MAX_FILE_BYTES, backupCount=KEPT_FILES, encoding="utf-8"
     )
     handler.setFormatter(formatter)
     handler.addFilter(

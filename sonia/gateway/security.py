@@ -12,14 +12,16 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sonia.envelope import Exchange, correlation_id, encode_failure, enter
+from sonia.envelope import Exchange, correlation_id, current, encode_failure, enter
 from sonia.errors import Forbidden, InvalidRequest, PayloadTooLarge, SoniaError, UpstreamTimeout
+from sonia.log import get_logger
 from sonia.types import Value, new_id
 
 Scope = dict[str, Any]
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 DISCARD_BYTES = 64 * 1024 * 1024
+OPENINGS = ("http.response.start", "websocket.accept", "websocket.http.response.start")
 MEDIA_TYPES = ("application/json", "application/problem+json")
 _VISIBLE = re.compile(r"^[\x21-\x7e]{1,128}$")
 _TRACE = re.compile(r"^(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
@@ -75,7 +77,15 @@ class FrontDoor:
             return
         headers = _headers(scope)
         scope = self._named(scope, headers)
-        send = _stamped(send)
+        sent = _Sent(send)
+        try:
+            await self._answer(scope, headers, receive, sent)
+        finally:
+            _log(scope, sent.status)
+
+    async def _answer(
+        self, scope: Scope, headers: Mapping[str, list[str]], receive: Any, send: Any
+    ) -> None:
         try:
             self._check(scope, headers)
             if scope["type"] == "http":
@@ -198,16 +208,33 @@ def _replay(body: bytes, gone: bool, receive: Any) -> Any:
     return again
 
 
-def _stamped(send: Any) -> Any:
-    name = correlation_id().encode()
+class _Sent:
+    """A `send` that puts the correlation id on the answer and keeps its status."""
 
-    async def stamp(message: dict[str, Any]) -> None:
-        if message["type"] in ("http.response.start", "websocket.accept"):
-            headers = [*message.get("headers", ()), (b"x-correlation-id", name)]
+    def __init__(self, send: Any) -> None:
+        self._send = send
+        self._name = correlation_id().encode()
+        self.status = 0
+
+    async def __call__(self, message: dict[str, Any]) -> None:
+        if message["type"] in OPENINGS:
+            self.status = message.get("status", 101)
+            headers = [*message.get("headers", ()), (b"x-correlation-id", self._name)]
             message = {**message, "headers": headers}
-        await send(message)
+        await self._send(message)
 
-    return stamp
+
+def _log(scope: Scope, status: int) -> None:
+    exchange = current()
+    log = get_logger(exchange.service)
+    tell = log.debug if scope["path"].endswith("/healthz") else log.info
+    tell(
+        "request",
+        method=scope.get("method", "WS"),
+        path=scope["path"],
+        status=status,
+        duration_ms=exchange.duration_ms,
+    )
 
 
 async def _refuse(
@@ -222,8 +249,6 @@ async def _refuse(
         prefix = "websocket.http.response"
     raw = [(name.encode(), value.encode()) for name, value in fields.items()]
     raw += [(b"content-length", str(len(body)).encode()), (b"connection", b"close")]
-    if prefix != "http.response":
-        raw.append((b"x-correlation-id", correlation_id().encode()))
     await send({"type": f"{prefix}.start", "status": status, "headers": raw})
     await send({"type": f"{prefix}.body", "body": body})
 

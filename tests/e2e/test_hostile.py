@@ -6,6 +6,7 @@ import base64
 import json
 import socket
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -187,6 +188,12 @@ def test_the_correlation_id_is_carried_into_answer_log_and_ledger(server: Server
     assert answer.headers["x-correlation-id"] == name
     assert answer.json()["correlation_id"] == name
     assert any(row["correlation_id"] == name for row in rows)
+    until = time.monotonic() + 10
+    log = server.folder / "logs/services/api-gateway.log"
+    while name not in log.read_text() and time.monotonic() < until:
+        pass
+    line = next(line for line in log.read_text().splitlines() if name in line)
+    assert json.loads(line)["correlation_id"] == name
 
 
 def test_t34_a_forged_page_can_do_nothing(server: Server) -> None:

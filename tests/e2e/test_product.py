@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 import signal
@@ -361,3 +362,51 @@ async def test_the_same_modules_can_be_used_without_http(tmp_path: Path) -> None
     assert outcome.result is not None
     assert "42" in str(outcome.result)
     assert found.hits[0].entry.id == entry.id
+
+
+@contextlib.contextmanager
+def _holding(server: Server) -> Iterator[Iterator[tuple[str, dict[str, Any]]]]:
+    """A streamed turn that waits for an approval."""
+    body = {"text": "Run the command uname -a", "stream": True}
+    with server.client() as client, client.stream("POST", "/v1/chat", json=body) as answer:
+        told = events(answer)
+        assert any(name == "approval.required" for name, _ in told)
+        with contextlib.suppress(httpx.HTTPError):  # being cut off is what this is for
+            yield told
+
+
+def _until_refused(server: Server) -> None:
+    assert server.running is not None
+    address = ("127.0.0.1", server.running.ports["api-gateway"])
+    with contextlib.suppress(ConnectionRefusedError, ConnectionResetError):
+        while True:
+            socket.create_connection(address, timeout=5).close()
+
+
+def test_r20_a_turn_that_waits_is_cut_off_when_the_grace_is_over(
+    start: Callable[..., Server], tmp_path: Path
+) -> None:
+    server = start(tmp_path, SONIA__SHUTDOWN__GRACE_S="1")
+    server.until_ready()
+
+    with _holding(server):
+        status, output = server.end(signal.SIGTERM)
+
+    assert status == 0, output
+    assert "Traceback" not in output
+
+
+def test_r20_a_second_signal_does_not_wait_for_the_grace(
+    start: Callable[..., Server], tmp_path: Path
+) -> None:
+    server = start(tmp_path, SONIA__SHUTDOWN__GRACE_S="600")
+    server.until_ready()
+
+    with _holding(server):
+        assert server.process is not None
+        server.process.send_signal(signal.SIGTERM)
+        _until_refused(server)
+        status, output = server.end(signal.SIGTERM)
+
+    assert status == 0, output
+    assert "Traceback" not in output
