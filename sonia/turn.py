@@ -23,6 +23,7 @@ class TurnRequest(Value):
 
     Without a `session_id` a new session begins. With `wait_for_approval` a tool call that needs
     a person holds the turn until it is answered or expires; without, the turn ends saying so.
+    `metadata` is kept with a session that this turn begins.
     """
 
     text: Text
@@ -32,6 +33,7 @@ class TurnRequest(Value):
     model: str | None = None
     wait_for_approval: bool = False
     channel: Literal["chat", "voice"] = "chat"
+    metadata: dict[str, Any] = {}
 
 
 class TurnStarted(Value, tag="turn.started"):

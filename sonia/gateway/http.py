@@ -134,6 +134,7 @@ def _turns(turns: Turns) -> Sequence[Any]:
             user_id=data.user_id,
             profile=data.profile or "chat_low_latency",
             wait_for_approval=streamed,
+            metadata=data.metadata,
         )
         if streamed:
             return _stream(turns, wanted)

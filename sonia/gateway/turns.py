@@ -7,28 +7,23 @@ the turn was doing, and what had been handed out by then is what history keeps.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager, suppress
-
-import msgspec
 
 from sonia.config import ApiGateway
 from sonia.errors import SoniaError, Unavailable
 from sonia.events import Bus, TurnFinished, Written
+from sonia.gateway.acting import Acting
 from sonia.gateway.prompt import compose, trim
 from sonia.log import get_logger
 from sonia.memory import Found, Memory, Query, Session
 from sonia.router import ChatRequest, ContextExceeded, Finished, Router, TextDelta
-from sonia.tools import Call, Outcome, Tools
+from sonia.tools import Tools
 from sonia.turn import (
-    ApprovalNeeded,
     MemoryUse,
     Provenance,
     Reply,
     ResponseDelta,
-    ToolAnswered,
-    ToolCalled,
-    ToolUse,
     TurnDone,
     TurnEvent,
     TurnRequest,
@@ -58,7 +53,9 @@ class AssistantTurns:
     @asynccontextmanager
     async def turn(self, request: TurnRequest) -> AsyncIterator[AsyncIterator[TurnEvent]]:
         """See `Turns.turn`."""
-        session = await self.memory.open_session(request.session_id, user_id=request.user_id)
+        session = await self.memory.open_session(
+            request.session_id, user_id=request.user_id, metadata=request.metadata
+        )
         turn = _Turn(self, request, session)
         try:
             async with aclosing(turn.events()) as events:
@@ -109,10 +106,14 @@ class _Turn:
         self.session = session
         self.id = new_id("turn")
         self.said: list[str] = []
-        self.used: list[ToolUse] = []
         self.usage = Usage()
         self.cost_usd = 0.0
-        self.origins: set[Origin] = {"model"}
+        self.acting = Acting(
+            parts.tools,
+            turn_id=self.id,
+            session_id=session.id,
+            wait=request.wait_for_approval,
+        )
         self.told = False
         self.found = Found(hits=(), mode="text", took_ms=0.0)
         self.finished: Finished | None = None
@@ -122,37 +123,31 @@ class _Turn:
         self.found = await self._recall()
         await self._model()
         messages = await self._prompt()
-        specs = self.parts.tools.specs()
         for rounds_left in range(self.parts.config.max_tool_rounds, -1, -1):
             call: ToolCall | None = None
-            asked = self._ask(messages, specs if rounds_left else ())
-            async with self.parts.router.chat(asked) as answer:
+            async with self.parts.router.chat(self._ask(messages, tools=rounds_left > 0)) as answer:
                 async for event in answer:
                     if isinstance(event, TextDelta):
-                        self.said.append(event.text)
-                        yield ResponseDelta(turn_id=self.id, text=event.text)
+                        yield self._say(event.text)
                     elif isinstance(event, Finished):
                         self._settle(event)
                     elif call is None:  # one call a round: what it finds may change the next
                         call = event.call
             if call is None:
                 break
-            yield ToolCalled(turn_id=self.id, name=call.name, arguments=call.arguments)
-            async with aclosing(self._use(call)) as steps:
-                outcome: Outcome | None = None
+            async with aclosing(self.acting.use(call)) as steps:
                 async for step in steps:
-                    if isinstance(step, Outcome):
-                        outcome = step
-                    else:
-                        yield step
-            if outcome is not None and outcome.status == "approval_required":
-                text = _waiting(outcome)
-                self.said.append(text)
-                yield ResponseDelta(turn_id=self.id, text=text)
+                    yield step
+            if self.acting.question is not None:
+                yield self._say(self.acting.question)
                 break
-            messages = (*messages, *_exchange(call, outcome, self.used[-1]))
-        written = await self.tell(complete=True)
+            messages = (*messages, *self.acting.exchange(call))
+        written = await asyncio.shield(self.tell(complete=True))
         yield TurnDone(turn_id=self.id, data=self._reply(written))
+
+    def _say(self, text: str) -> ResponseDelta:
+        self.said.append(text)
+        return ResponseDelta(turn_id=self.id, text=text)
 
     # --- before the model ----------------------------------------------------------------
 
@@ -171,7 +166,7 @@ class _Turn:
             return self.found
         foreign: set[Origin] = {hit.entry.origin for hit in found.hits}
         if foreign - {"owner", "model"}:
-            self.origins.add("memory")
+            self.acting.origins.add("memory")
         return found
 
     async def _model(self) -> None:
@@ -192,7 +187,7 @@ class _Turn:
         request, router = self.request, self.parts.router
         history = await self.parts.memory.history(self.session.id, limit=HISTORY_LIMIT)
         if any(said.tainted for said in history):
-            self.origins.add("memory")
+            self.acting.origins.add("memory")
         room = router.context_tokens(request.model, request.profile)
         room -= self.parts.config.max_answer_tokens + TEMPLATE_TOKENS
         while True:
@@ -209,76 +204,13 @@ class _Turn:
             )
         return (*before, asks)
 
-    def _ask(self, messages: Sequence[Message], specs: Sequence[object]) -> ChatRequest:
+    def _ask(self, messages: tuple[Message, ...], *, tools: bool) -> ChatRequest:
         return ChatRequest(
-            messages=tuple(messages),
+            messages=messages,
             model=self.request.model,
             profile=self.request.profile,
-            tools=self.parts.tools.specs() if specs else (),
+            tools=self.parts.tools.specs() if tools else (),
             max_tokens=self.parts.config.max_answer_tokens,
-        )
-
-    # --- tools ---------------------------------------------------------------------------
-
-    async def _use(self, call: ToolCall) -> AsyncGenerator[TurnEvent | Outcome, None]:
-        """Have a call judged and run; the last item is its outcome, when there is one."""
-        tools, request = self.parts.tools, self.request
-        wanted = Call(
-            tool_name=call.name,
-            args=call.arguments,
-            origins=tuple(sorted(self.origins)),
-            session_id=self.session.id,
-            follow_up=True,
-        )
-        try:
-            outcome = await tools.execute(wanted)
-        except SoniaError as error:
-            self._note(call, "refused", error.message)
-            yield ToolAnswered(
-                turn_id=self.id,
-                action_id="",
-                name=call.name,
-                status="failed",
-                message=error.message,
-            )
-            return
-        if outcome.status == "approval_required":
-            yield _question(self.id, outcome)
-            if request.wait_for_approval:
-                outcome = await self._answered(outcome)
-        if brings := tools.describe(outcome.tool).brings:
-            self.origins.add(brings)
-        self.used.append(
-            ToolUse(
-                action_id=outcome.action_id,
-                name=outcome.tool,
-                arguments=call.arguments,
-                status=outcome.status,
-                approval_id=outcome.approval_id,
-            )
-        )
-        if outcome.status != "approval_required":
-            yield ToolAnswered(
-                turn_id=self.id,
-                action_id=outcome.action_id,
-                name=outcome.tool,
-                status=outcome.status,
-                result=outcome.result,
-                message=outcome.error.message if outcome.error else outcome.decision.reason,
-            )
-        yield outcome
-
-    async def _answered(self, outcome: Outcome) -> Outcome:
-        try:
-            return await self.parts.tools.settled(outcome.action_id)
-        except asyncio.CancelledError:
-            await asyncio.shield(self.parts.tools.withdraw(outcome.action_id))
-            raise
-
-    def _note(self, call: ToolCall, status: str, message: str) -> None:
-        get_logger("api-gateway").info("tool refused", tool=call.name, reason=message)
-        self.used.append(
-            ToolUse(action_id="", name=call.name, arguments=call.arguments, status=status)
         )
 
     # --- afterwards ----------------------------------------------------------------------
@@ -304,7 +236,7 @@ class _Turn:
                 response="".join(self.said),
                 complete=complete,
                 at=now(),
-                tainted=self._tainted,
+                tainted=self.acting.tainted,
             )
         )
         written = [item for item in answers if isinstance(item, Written)]
@@ -312,10 +244,6 @@ class _Turn:
             events=sum(item.events for item in written),
             memories=sum(item.memories for item in written),
         )
-
-    @property
-    def _tainted(self) -> bool:
-        return bool(self.origins - {"owner", "model"})
 
     def _reply(self, written: Written) -> Reply:
         finished = self.finished
@@ -328,44 +256,10 @@ class _Turn:
             usage=self.usage,
             cost_usd=self.cost_usd,
             memory=MemoryUse(retrieved=len(self.found.hits), written=written.memories),
-            tool_calls=tuple(self.used),
+            tool_calls=tuple(self.acting.used),
             provenance=Provenance(
                 memories=tuple(hit.entry.id for hit in self.found.hits),
-                tools=tuple(use.name for use in self.used),
-                tainted=self._tainted,
+                tools=tuple(use.name for use in self.acting.used),
+                tainted=self.acting.tainted,
             ),
         )
-
-
-def _question(turn_id: str, outcome: Outcome) -> ApprovalNeeded:
-    return ApprovalNeeded(
-        turn_id=turn_id,
-        approval_id=outcome.approval_id or "",
-        action_id=outcome.action_id,
-        tool=outcome.tool,
-        preview=outcome.preview or "",
-        risk_tier=outcome.risk,
-        expires_at=outcome.expires_at or now(),
-    )
-
-
-def _waiting(outcome: Outcome) -> str:
-    return (
-        f"I need your approval to use {outcome.tool}: {outcome.preview}\n"
-        f"Approve it with: sonia approvals approve {outcome.approval_id}"
-    )
-
-
-def _exchange(call: ToolCall, outcome: Outcome | None, use: ToolUse) -> tuple[Message, Message]:
-    """The call and its answer, as the model is shown them."""
-    if outcome is None:
-        body = f"{call.name} was not run: {use.status}."
-    elif outcome.status == "executed":
-        body = msgspec.json.encode(outcome.result or {}).decode()
-    else:
-        reason = outcome.error.message if outcome.error else outcome.decision.reason
-        body = f"{call.name} was not run ({outcome.status}): {reason}"
-    return (
-        Message(role="assistant", content="", tool_calls=(call,)),
-        Message(role="tool", content=body, tool_call_id=call.id),
-    )

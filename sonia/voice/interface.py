@@ -32,6 +32,8 @@ ServerKind = Literal[
 ]
 
 Responder = Turns
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+SampleRate = Literal[8000, 16000, 24000, 48000]
 
 
 class VoiceSessionNotFound(NotFound):
@@ -50,11 +52,17 @@ class StartSession(Value):
     """`POST /session/start`; every field may be left out."""
 
     user_id: Annotated[str, msgspec.Meta(min_length=1, max_length=128)] = DEFAULT_USER
+    voice: Name | None = None
+    language: Name | None = None
+    sample_rate: SampleRate | None = None
     metadata: dict[str, Any] = {}
 
 
 class VoiceSession(Value):
-    """One conversation by voice. `ws_url` is where to talk."""
+    """One conversation by voice. `ws_url` is where to talk.
+
+    `voice`, `language` and `sample_rate` (Hz) are as asked for; they matter once audio is served.
+    """
 
     session_id: str
     state: SessionState
@@ -63,6 +71,9 @@ class VoiceSession(Value):
     ws_url: str
     turns: int = 0
     connected: bool = False
+    voice: str | None = None
+    language: str | None = None
+    sample_rate: int | None = None
     metadata: dict[str, Any] = {}
 
 

@@ -48,6 +48,9 @@ class TalkingSessions:
             user_id=start.user_id,
             created_at=now(),
             ws_url=ws_url.replace("{session_id}", session_id),
+            voice=start.voice,
+            language=start.language,
+            sample_rate=start.sample_rate,
             metadata=start.metadata,
         )
         self._sessions[session_id] = session

@@ -208,6 +208,30 @@ async def test_a_turn_that_is_left_while_it_waits_gives_its_question_up(tmp_path
     assert len(cancelled) == 1
 
 
+async def test_a_listener_that_stops_at_the_question_gives_it_up(tmp_path: Path) -> None:
+    scripts = [[call("file.write", path="a.txt", content="hi")]]
+    async with opened(tmp_path, *scripts) as parts:
+        request = TurnRequest(text="Write hi", wait_for_approval=True)
+        async with parts.turns.turn(request) as events:
+            async for event in events:
+                if isinstance(event, ApprovalNeeded):
+                    break
+        pending = await parts.control.approvals("pending")
+
+    assert pending == ()
+
+
+async def test_a_model_is_told_why_its_call_was_refused(tmp_path: Path) -> None:
+    scripts = [[call("file.read", path="../secret")], ["I may not."]]
+    async with opened(tmp_path, *scripts) as parts:
+        done = reply(await take(parts.turns, "Read ../secret"))
+        shown = parts.router.requests[1].messages[-1]
+
+    assert done.tool_calls[0].status == "failed"
+    assert shown.content.startswith("file.read was not run: ")
+    assert "workspace" in shown.content
+
+
 async def test_history_keeps_what_reached_the_user_of_a_turn_that_was_left(
     tmp_path: Path,
 ) -> None:
