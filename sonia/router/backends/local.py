@@ -47,6 +47,7 @@ class LocalModel:
     def __init__(self, name: str, config: Local, weights: WeightsSource) -> None:
         self.name = name
         self.loaded = asyncio.Event()
+        self.tried = asyncio.Event()  # loaded, or failed at least once
         self.failed: SoniaError | None = None
         self._engine: Llama | None = None
         self._config = config
@@ -63,6 +64,7 @@ class LocalModel:
                     await asyncio.Event().wait()
                 except SoniaError as error:
                     self.failed = error
+                    self.tried.set()
                 await asyncio.sleep(RETRY_S)
         finally:
             self.loaded.clear()
@@ -129,6 +131,7 @@ class LocalModel:
                 pass
         self.failed = None
         self.loaded.set()
+        self.tried.set()
 
     async def _unload(self) -> None:
         if self._engine is not None:
@@ -173,9 +176,12 @@ class LocalBackend:
             self._background.start(self._models[model].run(), name=f"local/{model}")
 
     async def ready(self, model: str) -> None:
-        """Return when the model can answer."""
+        """Return when the model can answer. Raises what keeps it from being loaded."""
         self.load(model)
-        await self._models[model].loaded.wait()
+        local = self._models[model]
+        await local.tried.wait()
+        if local.failed:
+            raise local.failed
 
     def info(self) -> ProviderInfo:
         wanted = [self._models[name] for name in self._models if name in self._running]
@@ -186,7 +192,7 @@ class LocalBackend:
             name=self.name,
             state="down" if failed else "warming" if waiting else "ready",
             models=tuple(f"local/{name}" for name in self._models),
-            reason=reason or None,
+            reason=reason or (None if wanted else "loads when first asked"),
         )
 
     def models(self) -> tuple[ModelInfo, ...]:
