@@ -6,9 +6,9 @@ Nothing here waits for a model: weights are fetched and warmed behind.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
-from importlib.resources import files
 from pathlib import Path
 
 import msgspec
@@ -37,6 +37,11 @@ KEYS = {
     "control": "eva_os",
 }
 MODULES = tuple(KEYS)
+HERE = Path(__file__).parent
+# Beside the package in a checkout, inside it when installed.
+MIGRATIONS = HERE / "_migrations"
+if not MIGRATIONS.is_dir():
+    MIGRATIONS = HERE.parent / "migrations"
 TALKING = frozenset({"gateway", "voice", "router"})
 
 
@@ -95,10 +100,10 @@ async def open_sonia(config: Config, *, modules: Collection[str] = MODULES) -> A
     bus = Bus()
     weights = Weights(config.models)
     async with AsyncExitStack() as stack:
-        stack.enter_context(holding(config.data))
         enter = stack.enter_async_context
-        db = await enter(open_database(config.data / "sonia.db", migrations()))
-        operator = open_operator(config.data)
+        await enter(_alone(config.data))
+        db = await enter(open_database(config.data / "sonia.db", MIGRATIONS))
+        operator = await asyncio.to_thread(open_operator, config.data)
         control = await enter(open_control(services.eva_os, db))
         routing = services.model_router
         if not TALKING.intersection(modules):
@@ -133,11 +138,15 @@ async def open_sonia(config: Config, *, modules: Collection[str] = MODULES) -> A
         yield sonia
 
 
-def migrations() -> Path:
-    """The folder of migrations: beside the package in a checkout, inside it when installed."""
-    checkout = Path(__file__).parent.parent / "migrations"
-    installed = Path(str(files("sonia"))) / "_migrations"
-    return installed if installed.is_dir() else checkout
+@asynccontextmanager
+async def _alone(data: Path) -> AsyncIterator[None]:
+    """Hold the data folder's lock, taken and let go off the event loop."""
+    held = holding(data)
+    await asyncio.to_thread(held.__enter__)
+    try:
+        yield
+    finally:
+        await asyncio.to_thread(held.__exit__, None, None, None)
 
 
 def _without_chat(config: Config) -> ModelRouter:

@@ -66,7 +66,7 @@ def holding(data: Path) -> Iterator[None]:
 
     try:
         data.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock = FileLock(data / LOCK, mode=0o600, fallback_to_soft=False)
+        lock = FileLock(data / LOCK, mode=0o600, fallback_to_soft=False, thread_local=False)
         lock.acquire(timeout=PATIENCE_S, poll_interval=0.02)
     except Timeout as error:
         raise _already(data) from error

@@ -136,6 +136,7 @@ class Sandbox:
         argv = await asyncio.to_thread(self._argv, command)
         told, tell = os.pipe()
         held, release = os.pipe()
+        os.set_blocking(release, False)
         try:
             try:
                 process = await asyncio.create_subprocess_exec(
