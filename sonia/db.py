@@ -14,7 +14,7 @@ import re
 import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -51,7 +51,7 @@ class Database:
         self._local = threading.local()
         self._opened: list[apsw.Connection] = []
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="db-read")
-        self._writer = threading.Thread(target=self._write_loop, name="db-write", daemon=True)
+        self._writer: threading.Thread | None = None
 
     async def write(self, work: Callable[[apsw.Connection], T]) -> T:
         """Run `work` in a transaction on the writer thread; return when it is durable.
@@ -88,8 +88,7 @@ class Database:
 
     # --- the writer thread ---------------------------------------------------------------
 
-    def _write_loop(self) -> None:
-        connection = connect(self.path)
+    def _write_loop(self, connection: apsw.Connection) -> None:
         try:
             while (first := self._jobs.get()) is not None:
                 batch, stop = [first], False
@@ -103,21 +102,24 @@ class Database:
                 if stop:
                     break
         finally:
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            with suppress(apsw.Error):  # on a full disk the log stays, and is read when reopened
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             connection.close()
 
     def _commit(self, connection: apsw.Connection, batch: list[tuple[Work, Future[Any]]]) -> None:
+        # From here on nobody can cancel: a future that is cancelled while its write is being
+        # answered would end this thread.
+        batch = [job for job in batch if job[1].set_running_or_notify_cancel()]
         done: list[tuple[Future[Any], Any, BaseException | None]] = []
         try:
             connection.execute("BEGIN IMMEDIATE")
             for work, future in batch:
-                if future.set_running_or_notify_cancel():
-                    done.append((future, *_attempt(connection, work)))
+                done.append((future, *_attempt(connection, work)))
             connection.execute("COMMIT")
         except apsw.Error as error:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
-            done = [(future, None, translate(error)) for _, future in batch if not future.done()]
+            done = [(future, None, translate(error)) for _, future in batch]
         for future, value, failure in done:
             if failure is None:
                 future.set_result(value)
@@ -127,17 +129,25 @@ class Database:
     # --- lifetime ------------------------------------------------------------------------
 
     def _start(self) -> None:
+        try:
+            connection = connect(self.path)
+        except apsw.Error as error:
+            raise translate(error) from error
+        self._writer = threading.Thread(
+            target=self._write_loop, args=(connection,), name="db-write", daemon=True
+        )
         self._writer.start()
 
     def _stop(self) -> None:
-        self._closed.set()
         self._jobs.put(None)
         self._readers.shutdown(wait=True)
         for connection in self._opened:
             connection.close()
-        self._writer.join()
+        if self._writer:
+            self._writer.join()
         while not self._jobs.empty():
-            if job := self._jobs.get():
+            job = self._jobs.get()
+            if job and job[1].set_running_or_notify_cancel():
                 job[1].set_exception(Unavailable("The database is closed."))
 
 
@@ -189,10 +199,11 @@ async def open_database(path: Path, migrations: Path) -> AsyncIterator[Database]
     """
     await asyncio.to_thread(_prepare, path, migrations)
     database = Database(path)
-    database._start()
+    await asyncio.to_thread(database._start)
     try:
         yield database
     finally:
+        database._closed.set()  # on the loop, where `write` looks: no job can slip in behind
         await asyncio.to_thread(database._stop)
 
 
@@ -234,10 +245,10 @@ def _migrate(connection: apsw.Connection, path: Path, migrations: Path) -> None:
             raise SchemaChanged(f"{name} is not what was applied to {path}. Restore the file.")
     if pending and applied:
         _copy(connection, path.with_name(f"{path.name}.before-{pending[0][:4]}"))
-    for name in pending:
-        text = files[name].read_text(encoding="utf-8")
-        with connection:
-            connection.execute(text)
+    with connection:  # all of them or none: a file between two versions suits neither
+        for name in pending:
+            for _ in connection.execute(files[name].read_text(encoding="utf-8")):
+                pass  # a statement that answers rows would hold up those behind it
             connection.execute(
                 "INSERT INTO schema_migrations VALUES (?, ?, ?)",
                 (name, _digest(files[name]), rfc3339(now())),

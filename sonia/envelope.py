@@ -192,7 +192,7 @@ def translate(error: Exception, path: str = "", method: str = "") -> SoniaError:
             return NotFound(f"No route {method} {path}. See /docs for the routes.", path=path)
         case ValidationException():
             return _invalid(error)
-        case HTTPException() if error.status_code < 500:
+        case HTTPException() if error.status_code < 500 or error.status_code in _BY_STATUS:
             kind = _BY_STATUS.get(error.status_code, InvalidRequest)
             return kind(error.detail)
         case UnicodeDecodeError():
@@ -235,14 +235,16 @@ def _invalid(error: ValidationException) -> InvalidRequest:
 
 def respond(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """Litestar's exception handler for every route."""
+    extra: dict[str, str] = {}
     known = translate(error, request.url.path, request.method)
     if isinstance(known, _MethodNotAllowed):
         known = _with_methods(known, request)
+        extra = {"allow": ", ".join(known.details["allowed"])}  # RFC 9110, 15.5.6
     if isinstance(known, Internal):
         get_logger(current().service).error("unhandled", path=request.url.path, exc_info=error)
     status, headers, body = encode_failure(known, request.headers.get("accept", ""))
     media_type = headers.pop("content-type")
-    return Response(body, status_code=status, headers=headers, media_type=media_type)
+    return Response(body, status_code=status, headers={**headers, **extra}, media_type=media_type)
 
 
 def exception_handlers() -> ExceptionHandlersMap:

@@ -24,9 +24,10 @@ KEPT_FILES = 3
 
 # Shapes of credentials: provider keys, bearer headers, JSON Web Tokens, key blocks.
 _SHAPES = re.compile(
-    r"(sk-[A-Za-z0-9_\-]{8,}|Bearer\s+[A-Za-z0-9._\-]{8,}|eyJ[A-Za-z0-9_\-]{8,}\.[A-Za-z0-9_.\-]+"
+    r"(sk-[A-Za-z0-9_\-]{8,}|(?i:Bearer)\s+[A-Za-z0-9._~+/=\-]{8,}|eyJ[A-Za-z0-9_\-]{8,}\.[A-Za-z0-9_.\-]+"
     r"|AKIA[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{20,}|xox[abpr]-[A-Za-z0-9\-]{8,}"
-    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----)"
+    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z))",
+    re.DOTALL,
 )
 _NAMES = re.compile(r"(api_?key|token|secret|password|authorization)$", re.IGNORECASE)
 
@@ -41,7 +42,7 @@ def hide(secret: str) -> None:
 
 def redact(text: str) -> str:
     """Return `text` with known secrets and things shaped like one replaced by `***`."""
-    for secret in _known:
+    for secret in sorted(_known, key=len, reverse=True):  # one may begin with another
         text = text.replace(secret, "***")
     return _SHAPES.sub("***", text)
 
@@ -50,9 +51,9 @@ def _clean(value: Any, name: str = "") -> Any:
     if isinstance(value, str):
         return "***" if _NAMES.search(name) and value else redact(value)
     if isinstance(value, Mapping):
-        return {key: _clean(item, str(key)) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_clean(item) for item in value]
+        return {redact(str(key)): _clean(item, str(key)) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_clean(item, name) for item in value]
     if isinstance(value, int | float | bool) or value is None:
         return value
     return redact(str(value))
@@ -75,13 +76,12 @@ def open_logs(folder: Path, *, level: str, style: str) -> Iterator[Path]:
     """Write logs below `folder/services` until left; what is queued is written before leaving."""
     services = folder / "services"
     services.mkdir(parents=True, exist_ok=True, mode=0o700)
-    chain: list[Any] = [
+    stamps: list[Any] = [
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.contextvars.merge_contextvars,
-        structlog.processors.format_exc_info,
-        _redacted,
     ]
+    ends: list[Any] = [structlog.processors.format_exc_info, _redacted]
+    chain = [*stamps, structlog.contextvars.merge_contextvars, *ends]
     structlog.configure(
         processors=[*chain, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
@@ -95,13 +95,14 @@ def open_logs(folder: Path, *, level: str, style: str) -> Iterator[Path]:
     )
     formatter = structlog.stdlib.ProcessorFormatter(
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, render],
-        foreign_pre_chain=chain,
+        foreign_pre_chain=[*stamps, _context_of_record, *ends],
     )
     files = [_file(services / f"{name}.log", name, formatter) for name in SERVICES]
     files.append(_file(services / "sonia.log", "", formatter))
     waiting: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
     root = logging.getLogger()
     before = (root.level, root.handlers[:])
+    quieted = {name: logging.getLogger(name).level for name in TALKATIVE}
     enqueue = _Enqueue(waiting)
     root.handlers[:] = [enqueue]
     root.setLevel(level)
@@ -115,6 +116,8 @@ def open_logs(folder: Path, *, level: str, style: str) -> Iterator[Path]:
         writer.stop()
         root.setLevel(before[0])
         root.handlers[:] = before[1]
+        for name, was in quieted.items():
+            logging.getLogger(name).setLevel(was)
         for file in files:
             file.close()
         structlog.reset_defaults()
@@ -122,7 +125,16 @@ def open_logs(folder: Path, *, level: str, style: str) -> Iterator[Path]:
 
 class _Enqueue(logging.handlers.QueueHandler):
     def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
+        if not isinstance(record.msg, dict):  # not ours: the writer thread has no context of it
+            record.msg, record.args = record.getMessage(), ()
+            record.__dict__["context"] = structlog.contextvars.get_contextvars()
         return record  # the formatter needs the event dict whole
+
+
+def _context_of_record(
+    _: Any, __: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    return {**event["_record"].__dict__["context"], **event}
 
 
 def _file(path: Path, service: str, formatter: logging.Formatter) -> logging.Handler:

@@ -69,6 +69,8 @@ async def server_sent(
                 async with asyncio.timeout(HEARTBEAT_S):
                     chunk = await waiting.get()
             except TimeoutError:
+                if feeding.done():  # cancelled from within the turn: nothing more will come
+                    break
                 chunk = b": still here\n\n"
             if chunk is None:
                 break
@@ -101,4 +103,5 @@ def encode(event: dict[str, Any]) -> bytes:
     """One server-sent event: its `type` is the event's name, the rest its JSON data."""
     data = {key: value for key, value in event.items() if key != "type"}
     data["correlation_id"] = correlation_id()
-    return b"event: %s\ndata: %s\n\n" % (event["type"].encode(), msgspec.json.encode(data))
+    body = msgspec.json.encode(data, enc_hook=str)
+    return b"event: %s\ndata: %s\n\n" % (event["type"].encode(), body)

@@ -171,7 +171,10 @@ class Router(Protocol):
         ...
 
     async def ready(self, model: str | None = None) -> None:
-        """Return when the model that `chat` tries first is loaded; at once for remote ones."""
+        """Return when the model that `chat` tries first is loaded; at once for remote ones.
+
+        Raises what keeps it from being loaded.
+        """
         ...
 
     async def probe(self) -> dict[str, object]:

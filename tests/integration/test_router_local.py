@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import pytest_asyncio
+from router_tools import TOOLS
 
 from sonia.config import Config, EmbeddingModel, Local, ModelRouter, Providers
 from sonia.errors import SoniaError
@@ -26,33 +27,12 @@ from sonia.router import (
     ToolCallProposed,
     open_router,
 )
-from sonia.types import Message, ToolCall, ToolSpec
+from sonia.types import Message, ToolCall
 from sonia.weights import Weights
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 SYSTEM = "You are Sonia, the user's personal assistant. Answer briefly, in plain words."
-OFFERED: dict[str, tuple[str, tuple[str, ...]]] = {
-    "file.read": ("Read a text file of the workspace.", ("path",)),
-    "file.list": ("List the files in a folder of the workspace.", ("path",)),
-    "file.write": ("Write text to a file of the workspace.", ("path", "content")),
-    "shell.run": ("Run a shell command on this computer.", ("command",)),
-    "system.info": ("This computer's operating system, processor, memory and disk.", ()),
-    "math.evaluate": ("Evaluate an arithmetic expression exactly.", ("expression",)),
-}
-TOOLS = tuple(
-    ToolSpec(
-        name=name,
-        description=description,
-        parameters={
-            "type": "object",
-            "properties": {field: {"type": "string"} for field in fields},
-            "required": list(fields),
-            "additionalProperties": False,
-        },
-    )
-    for name, (description, fields) in OFFERED.items()
-)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import pytest
+from router_dialects import KEY, MODELS, TOOL, Upstream, call_lines, text_lines
 
 from sonia.config import EmbeddingModel, Local, ModelRouter, Ollama, Paid, Providers, Secret
 from sonia.errors import RateLimited, SoniaError, Unavailable, UpstreamError, UpstreamTimeout
@@ -25,71 +26,6 @@ from sonia.router import (
 from sonia.types import Message, ToolCall, ToolSpec
 from sonia.weights import Weights
 
-WIRE_NAME = "clock_read"
-KEY = "sk-canary-1234567890"
-TOOL = ToolSpec(
-    name="clock.read",
-    description="The time in a city.",
-    parameters={
-        "type": "object",
-        "properties": {"city": {"type": "string"}},
-        "required": ["city"],
-        "additionalProperties": False,
-    },
-)
-Lines = list[str]
-
-
-class Upstream:
-    """A provider on loopback: answers every request with `status` and `lines`, then `fault`."""
-
-    def __init__(self) -> None:
-        self.url = ""
-        self.requests: list[dict[str, Any]] = []
-        self.status = "200 OK"
-        self.kind = "text/event-stream"
-        self.headers = ""
-        self.lines: Lines = []
-        self.fault: str = ""
-        self.gone = asyncio.Event()
-        self.tasks: set[asyncio.Task[None]] = set()
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            await self._answer(reader, writer)
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            writer.close()
-
-    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = (await reader.readuntil(b"\r\n\r\n")).decode()
-        length = next(
-            (
-                int(line[15:])
-                for line in head.splitlines()
-                if line.lower()[:15] == "content-length:"
-            ),
-            0,
-        )
-        self.requests.append(json.loads(await reader.readexactly(length) or b"{}"))
-        if self.fault == "hang":
-            await reader.read()
-            return
-        writer.write(
-            f"HTTP/1.1 {self.status}\r\nContent-Type: {self.kind}\r\n{self.headers}"
-            "Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n".encode()
-        )
-        for line in self.lines:
-            data = line.encode()
-            writer.write(b"%x\r\n%s\r\n" % (len(data), data))
-            await writer.drain()
-        if self.fault == "stall":
-            await reader.read()
-            self.gone.set()
-        elif self.fault != "cut":
-            writer.write(b"0\r\n\r\n")
-
 
 @pytest.fixture
 async def upstream() -> AsyncIterator[Upstream]:
@@ -98,130 +34,6 @@ async def upstream() -> AsyncIterator[Upstream]:
     made.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     yield made
     server.close()
-
-
-def _ollama(upstream: Upstream) -> Providers:
-    return Providers(local=Local(models=()), ollama=Ollama(base_url=upstream.url))
-
-
-def _anthropic(upstream: Upstream) -> Providers:
-    paid = Paid(api_key=Secret(KEY), base_url=upstream.url)
-    return Providers(local=Local(models=()), anthropic=paid)
-
-
-def _openrouter(upstream: Upstream) -> Providers:
-    paid = Paid(api_key=Secret(KEY), base_url=upstream.url)
-    return Providers(local=Local(models=()), openrouter=paid)
-
-
-MODELS = {
-    "ollama": ("ollama/llama3", _ollama),
-    "anthropic": ("anthropic/claude-sonnet-4-5", _anthropic),
-    "openrouter": ("openrouter/openai/gpt-4o", _openrouter),
-}
-
-
-def _sse(*events: dict[str, Any], done: bool = False) -> Lines:
-    lines = [
-        (f"event: {event['type']}\n" if "type" in event else "") + f"data: {json.dumps(event)}\n\n"
-        for event in events
-    ]
-    return lines + (["data: [DONE]\n\n"] if done else [])
-
-
-def _openai_chunk(delta: dict[str, Any], reason: str | None = None, **more: Any) -> dict[str, Any]:
-    return {
-        "id": "gen-1",
-        "object": "chat.completion.chunk",
-        "created": 1,
-        "model": "openai/gpt-4o",
-        "choices": [{"index": 0, "delta": delta, "finish_reason": reason}],
-        **more,
-    }
-
-
-def _anthropic_start() -> list[dict[str, Any]]:
-    usage = {"input_tokens": 11, "output_tokens": 1}
-    message = {"id": "m", "type": "message", "role": "assistant", "content": [], "usage": usage}
-    return [{"type": "message_start", "message": {**message, "model": "claude-sonnet-4-5"}}]
-
-
-def _anthropic_end(reason: str) -> list[dict[str, Any]]:
-    return [
-        {"type": "content_block_stop", "index": 0},
-        {
-            "type": "message_delta",
-            "delta": {"stop_reason": reason, "stop_sequence": None},
-            "usage": {"output_tokens": 5},
-        },
-        {"type": "message_stop"},
-    ]
-
-
-def _text(dialect: str, *, whole: bool = True) -> Lines:
-    """ "Hello there" in the dialect; not `whole`: without the reason and the end."""
-    words = ["Hello", " there"]
-    if dialect == "ollama":
-        rows = [_ollama_row({"role": "assistant", "content": word}) for word in words]
-        end = _ollama_row({"role": "assistant", "content": ""}, done=True)
-        return [json.dumps(row) + "\n" for row in (*rows, *([end] if whole else []))]
-    if dialect == "anthropic":
-        block = {
-            "type": "content_block_start",
-            "index": 0,
-            "content_block": {"type": "text", "text": ""},
-        }
-        deltas = [
-            {
-                "type": "content_block_delta",
-                "index": 0,
-                "delta": {"type": "text_delta", "text": word},
-            }
-            for word in words
-        ]
-        end_events = _anthropic_end("end_turn") if whole else []
-        return _sse(*_anthropic_start(), block, *deltas, *end_events)
-    chunks = [_openai_chunk({"role": "assistant", "content": word}) for word in words]
-    usage = {"prompt_tokens": 11, "completion_tokens": 5, "total_tokens": 16}
-    if whole:
-        chunks += [_openai_chunk({}, "stop", usage=usage)]
-    return _sse(*chunks, done=whole)
-
-
-def _ollama_row(message: dict[str, Any], *, done: bool = False) -> dict[str, Any]:
-    row = {"model": "llama3", "created_at": "2026-01-01T00:00:00Z", "message": message}
-    if not done:
-        return {**row, "done": False}
-    counts = {"prompt_eval_count": 11, "eval_count": 5, "total_duration": 1}
-    return {**row, "done": True, "done_reason": "stop", **counts}
-
-
-def _call(dialect: str, arguments: str) -> Lines:
-    """A call of clock.read; `arguments` is sent in pieces where the dialect has pieces."""
-    half = len(arguments) // 2
-    if dialect == "ollama":
-        function = {"name": WIRE_NAME, "arguments": json.loads(arguments)}
-        message = {"role": "assistant", "content": "", "tool_calls": [{"function": function}]}
-        end = _ollama_row({"role": "assistant", "content": ""}, done=True)
-        return [json.dumps(_ollama_row(message)) + "\n", json.dumps(end) + "\n"]
-    if dialect == "anthropic":
-        start = {"type": "tool_use", "id": "toolu_1", "name": WIRE_NAME, "input": {}}
-        block = {"type": "content_block_start", "index": 0, "content_block": start}
-        deltas = [
-            {
-                "type": "content_block_delta",
-                "index": 0,
-                "delta": {"type": "input_json_delta", "partial_json": part},
-            }
-            for part in (arguments[:half], arguments[half:])
-        ]
-        return _sse(*_anthropic_start(), block, *deltas, *_anthropic_end("tool_use"))
-    named = {"index": 0, "id": "call_1", "type": "function"}
-    first = {**named, "function": {"name": WIRE_NAME, "arguments": arguments[:half]}}
-    rest = {"index": 0, "function": {"arguments": arguments[half:]}}
-    chunks = [_openai_chunk({"role": "assistant", "tool_calls": [first]})]
-    chunks += [_openai_chunk({"tool_calls": [rest]}), _openai_chunk({}, "tool_calls")]
-    return _sse(*chunks, done=True)
 
 
 def _router(
@@ -284,7 +96,7 @@ each_dialect = pytest.mark.parametrize("dialect", list(MODELS))
 
 @each_dialect
 async def test_text_arrives_in_pieces_with_usage(upstream: Upstream, dialect: str) -> None:
-    upstream.lines = _text(dialect)
+    upstream.lines = text_lines(dialect)
 
     async with _router(upstream, dialect) as router:
         events = await _events(router, _asked())
@@ -299,7 +111,7 @@ async def test_text_arrives_in_pieces_with_usage(upstream: Upstream, dialect: st
 
 @each_dialect
 async def test_a_tool_call_is_assembled_from_its_pieces(upstream: Upstream, dialect: str) -> None:
-    upstream.lines = _call(dialect, '{"city": "Lisbon"}')
+    upstream.lines = call_lines(dialect, '{"city": "Lisbon"}')
 
     async with _router(upstream, dialect) as router:
         events = await _events(router, _asked(TOOL))
@@ -312,7 +124,7 @@ async def test_a_tool_call_is_assembled_from_its_pieces(upstream: Upstream, dial
 
 @each_dialect
 async def test_a_tools_result_reaches_the_provider(upstream: Upstream, dialect: str) -> None:
-    upstream.lines = _text(dialect)
+    upstream.lines = text_lines(dialect)
     call = ToolCall(id="call_1", name=TOOL.name, arguments={"city": "Lisbon"})
     messages = (
         Message(role="user", content="What time is it in Lisbon?"),
@@ -334,7 +146,7 @@ async def test_a_tools_result_reaches_the_provider(upstream: Upstream, dialect: 
 async def test_r12_a_stream_without_its_reason_is_a_cut_answer(
     upstream: Upstream, dialect: str, fault: str
 ) -> None:
-    upstream.lines, upstream.fault = _text(dialect, whole=False), fault
+    upstream.lines, upstream.fault = text_lines(dialect, whole=False), fault
 
     async with _router(upstream, dialect) as router:
         with pytest.raises(AnswerCut):
@@ -346,7 +158,7 @@ async def test_r12_a_stream_without_its_reason_is_a_cut_answer(
 async def test_r12_a_call_with_broken_arguments_is_never_proposed(
     upstream: Upstream, dialect: str, arguments: str
 ) -> None:
-    upstream.lines = _call(dialect, arguments)
+    upstream.lines = call_lines(dialect, arguments)
     seen: list[ChatEvent] = []
 
     async with _router(upstream, dialect) as router:
@@ -412,7 +224,7 @@ async def test_r10_a_provider_that_hangs_meets_the_first_token_deadline(
 async def test_r13_a_provider_that_stalls_meets_the_total_deadline(
     upstream: Upstream, dialect: str
 ) -> None:
-    upstream.lines, upstream.fault = _text(dialect, whole=False), "stall"
+    upstream.lines, upstream.fault = text_lines(dialect, whole=False), "stall"
 
     async with _router(upstream, dialect, total_timeout_s=0.5) as router:
         with pytest.raises(UpstreamTimeout):
@@ -423,7 +235,7 @@ async def test_r13_a_provider_that_stalls_meets_the_total_deadline(
 async def test_leaving_a_stream_closes_the_connection_upstream(
     upstream: Upstream, dialect: str
 ) -> None:
-    upstream.lines, upstream.fault = _text(dialect, whole=False), "stall"
+    upstream.lines, upstream.fault = text_lines(dialect, whole=False), "stall"
 
     async with _router(upstream, dialect) as router:
         async with router.chat(_asked()) as events:
@@ -446,7 +258,7 @@ async def test_a_provider_that_is_not_there_is_unavailable(
 
 
 async def test_the_second_candidate_answers_when_the_first_fails(upstream: Upstream) -> None:
-    upstream.lines = _text("openrouter")
+    upstream.lines = text_lines("openrouter")
     paid = Paid(api_key=Secret(KEY), base_url=upstream.url)
     config = ModelRouter(
         providers=Providers(local=Local(models=()), openrouter=paid),

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
+
+import msgspec
 
 from sonia.errors import InvalidRequest
 from sonia.router.interface import ChatEvent, ChatRequest, ModelInfo, ProviderInfo
@@ -85,19 +88,29 @@ def fits(arguments: Any, tool: ToolSpec) -> bool:
 
     Raises `InvalidRequest` when the schema itself is not one.
     """
-    import jsonschema  # type: ignore[import-untyped]  # heavy
-
     if not isinstance(arguments, dict):
         return False
+    return bool(_validator(tool.name, msgspec.json.encode(tool.parameters)).is_valid(arguments))
+
+
+@lru_cache(maxsize=256)
+def _validator(name: str, schema: bytes) -> Any:
+    import jsonschema  # type: ignore[import-untyped]  # heavy: `load_validation` comes first
+
+    parameters = msgspec.json.decode(schema)
     try:
-        validator = jsonschema.validators.validator_for(tool.parameters)
-        validator.check_schema(tool.parameters)
-        return bool(validator(tool.parameters).is_valid(arguments))
+        kind = jsonschema.validators.validator_for(parameters)
+        kind.check_schema(parameters)
     except jsonschema.SchemaError as error:
         raise InvalidRequest(
-            f"The parameters of tool {tool.name} are not a JSON Schema: {error.message}",
-            tool=tool.name,
+            f"The parameters of tool {name} are not a JSON Schema: {error.message}", tool=name
         ) from error
+    return kind(parameters)
+
+
+def load_validation() -> None:
+    """Import what `fits` needs. Reads many files: call it off the event loop."""
+    import jsonschema  # noqa: F401
 
 
 def pull_told(progress: WeightsProgress) -> str:

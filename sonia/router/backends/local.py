@@ -8,37 +8,28 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from sonia.config import Local
 from sonia.errors import SoniaError
-from sonia.router.backends.base import WeightsSource, pull_told
-from sonia.router.backends.llama import Llama, cut, refuse
+from sonia.router.backends.base import WeightsSource, load_validation, pull_told
+from sonia.router.backends.llama import Llama
+from sonia.router.backends.local_answer import Chunk, answer_events, completion
 from sonia.router.backends.toolpick import (
-    PICK_TOKENS,
-    SAY,
-    picked,
-    picking_grammar,
-    picking_prompt,
     speaking_prompt,
 )
 from sonia.router.background import Background
 from sonia.router.interface import (
     ChatEvent,
     ChatRequest,
-    Finished,
-    FinishReason,
     ModelInfo,
     ModelNotReady,
     ProviderInfo,
-    TextDelta,
-    ToolCallProposed,
 )
-from sonia.types import Message, ToolCall, Usage
+from sonia.types import Message
 
 RETRY_S = 60.0
 T = TypeVar("T")
-Chunk = dict[str, Any]
 
 
 class LocalModel:
@@ -118,6 +109,7 @@ class LocalModel:
     async def _load(self) -> None:
         files = await self._weights.ensure(self.name)
         path = next(path for name, path in files.items() if name.endswith(".gguf"))
+        await asyncio.to_thread(load_validation)
         self._engine = await self._on_thread(
             lambda: Llama(
                 path,
@@ -126,7 +118,9 @@ class LocalModel:
                 parallel=self._config.parallel,
             )
         )
-        async with self.chunks(_body([{"role": "user", "content": "Hello"}], max_tokens=1)) as warm:
+        async with self.chunks(
+            completion([{"role": "user", "content": "Hello"}], max_tokens=1)
+        ) as warm:
             async for _ in warm:
                 pass
         self.failed = None
@@ -220,124 +214,8 @@ class LocalBackend:
         local = self._models[model]
         local.engine()
         started_s = time.perf_counter()
-        async with local.turn(), aclosing(_answer(local, request, started_s)) as events:
+        async with local.turn(), aclosing(answer_events(local, request, started_s)) as events:
             yield events
-
-
-async def _answer(
-    local: LocalModel, request: ChatRequest, started_s: float
-) -> AsyncGenerator[ChatEvent, None]:
-    spent = _Spent(local.name, started_s)
-    if request.tools and request.messages and request.messages[-1].role == "user":
-        call = await _pick(local, request, spent)
-        if call:
-            yield ToolCallProposed(call=call)
-            yield spent.finished("tool_calls")
-            return
-    body = _body(
-        speaking_prompt(request.messages),
-        max_tokens=request.max_tokens,
-        temperature=request.temperature,
-    )
-    if request.json_schema is not None:
-        body["response_format"] = {
-            "type": "json_schema",
-            "json_schema": {"schema": request.json_schema},
-        }
-    async with local.chunks(body) as chunks:
-        async for chunk in chunks:
-            if text := spent.take(chunk):
-                yield TextDelta(text=text)
-    yield spent.finished()
-
-
-async def _pick(local: LocalModel, request: ChatRequest, spent: _Spent) -> ToolCall | None:
-    body = _body(
-        picking_prompt(request.messages, request.tools),
-        max_tokens=PICK_TOKENS,
-        grammar=picking_grammar(request.tools),
-    )
-    answer = ""
-    async with local.chunks(body) as chunks:
-        async for chunk in chunks:
-            answer += spent.take(chunk)
-            if answer == SAY:  # the grammar has nothing more: do not wait for the end
-                spent.stopped()
-                break
-    call = picked(answer, request.tools)
-    if call is None:
-        spent.begin_again()
-    return call
-
-
-class _Spent:
-    """What one answer took, summed over its prompts."""
-
-    def __init__(self, model: str, started_s: float) -> None:
-        self.reason: FinishReason | None = None
-        self._model = model
-        self._started_s = started_s
-        self._first_token_ms: float | None = None
-        self._usage = Usage()
-        self._prompt: dict[str, int] = {}
-
-    def begin_again(self) -> None:
-        """Nothing of this prompt's answer is shown; the next prompt's is."""
-        self.reason = self._first_token_ms = None
-
-    def stopped(self) -> None:
-        """Count a prompt that was left after its first token."""
-        self._add(self._prompt.get("total", 0), 1, self._prompt.get("cache", 0))
-
-    def take(self, chunk: Chunk) -> str:
-        """The chunk's text. Raises what the engine refused."""
-        if "error" in chunk:
-            refuse(chunk["error"])
-        text = ""
-        for choice in chunk.get("choices", ()):
-            text += choice["delta"].get("content") or ""
-            self.reason = choice.get("finish_reason") or self.reason
-        if text and self._first_token_ms is None:
-            self._first_token_ms = self._elapsed_ms()
-        if timings := chunk.get("timings"):
-            cached = timings["cache_n"]
-            self._add(cached + timings["prompt_n"], timings["predicted_n"], cached)
-        self._prompt = chunk.get("prompt_progress") or self._prompt
-        return text
-
-    def finished(self, reason: FinishReason | None = None) -> Finished:
-        """Raises `AnswerCut` when the engine gave no reason."""
-        final = reason or self.reason
-        if final is None:
-            raise cut()
-        return Finished(
-            model=f"local/{self._model}",
-            provider="local",
-            reason=final,
-            usage=self._usage,
-            first_token_ms=round(self._first_token_ms or self._elapsed_ms(), 2),
-        )
-
-    def _add(self, prompt: int, made: int, cached: int) -> None:
-        self._usage = Usage(
-            prompt_tokens=self._usage.prompt_tokens + prompt,
-            completion_tokens=self._usage.completion_tokens + made,
-            cached_tokens=self._usage.cached_tokens + cached,
-        )
-
-    def _elapsed_ms(self) -> float:
-        return (time.perf_counter() - self._started_s) * 1000
-
-
-def _body(messages: list[dict[str, str]], **options: Any) -> Chunk:
-    return {
-        "messages": messages,
-        "stream": True,
-        "cache_prompt": True,
-        "return_progress": True,
-        "temperature": 0.0,
-        **options,
-    }
 
 
 async def _drain(queue: asyncio.Queue[Chunk | None]) -> AsyncGenerator[Chunk, None]:

@@ -18,7 +18,11 @@ import msgspec
 
 from sonia.config import Ollama, Paid, Providers, Secret
 from sonia.errors import InvalidRequest, Unavailable
-from sonia.router.backends.base import UNKNOWN_CONTEXT_TOKENS, estimated_tokens
+from sonia.router.backends.base import (
+    UNKNOWN_CONTEXT_TOKENS,
+    estimated_tokens,
+    load_validation,
+)
 from sonia.router.backends.remote_errors import Seam
 from sonia.router.backends.remote_stream import answer_events, wire_name
 from sonia.router.interface import ChatEvent, ChatRequest, ModelInfo, ProviderInfo
@@ -183,6 +187,7 @@ def _import() -> Any:
         os.environ.setdefault(name, value)
     import litellm
 
+    load_validation()
     litellm.telemetry = False
     litellm.suppress_debug_info = True
     litellm.turn_off_message_logging = True
