@@ -142,6 +142,8 @@ def encode_failure(error: SoniaError, accept: str = "") -> tuple[int, dict[str, 
     headers = {"content-type": "application/json"}
     if isinstance(error, RateLimited):
         headers["retry-after"] = str(error.retry_after_s)
+    if isinstance(error, _MethodNotAllowed):
+        headers["allow"] = ", ".join(error.details["allowed"])  # RFC 9110, section 15.5.6
     body: Any = failed(error)
     if PROBLEM_JSON in accept:
         headers["content-type"] = PROBLEM_JSON
@@ -187,7 +189,7 @@ def translate(error: Exception, path: str = "", method: str = "") -> SoniaError:
         case SoniaError():
             return error
         case MethodNotAllowedException():
-            return _MethodNotAllowed(f"{method} is not possible on {path}.")
+            return _not_allowed(error, path, method)
         case NotFoundException():
             return NotFound(f"No route {method} {path}. See /docs for the routes.", path=path)
         case ValidationException():
@@ -207,11 +209,10 @@ class _MethodNotAllowed(InvalidRequest):
     status = 405
 
 
-def _with_methods(error: SoniaError, request: Request[Any, Any, Any]) -> SoniaError:
-    template = request.scope.get("path_template", request.scope["path"])
-    allowed = sorted(request.app.route_handler_method_map.get(template, {}))
-    words = " or ".join(str(name) for name in allowed if name != "OPTIONS")
-    return _MethodNotAllowed(f"{error.message} Use {words or 'another method'}.", allowed=allowed)
+def _not_allowed(error: MethodNotAllowedException, path: str, method: str) -> SoniaError:
+    allowed = sorted(filter(None, (error.headers or {}).get("allow", "").split(", ")))
+    words = " or ".join(name for name in allowed if name != "OPTIONS") or "another method"
+    return _MethodNotAllowed(f"{method} is not possible on {path}. Use {words}.", allowed=allowed)
 
 
 def _invalid(error: ValidationException) -> InvalidRequest:
@@ -235,16 +236,12 @@ def _invalid(error: ValidationException) -> InvalidRequest:
 
 def respond(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """Litestar's exception handler for every route."""
-    extra: dict[str, str] = {}
     known = translate(error, request.url.path, request.method)
-    if isinstance(known, _MethodNotAllowed):
-        known = _with_methods(known, request)
-        extra = {"allow": ", ".join(known.details["allowed"])}  # RFC 9110, 15.5.6
     if isinstance(known, Internal):
         get_logger(current().service).error("unhandled", path=request.url.path, exc_info=error)
     status, headers, body = encode_failure(known, request.headers.get("accept", ""))
     media_type = headers.pop("content-type")
-    return Response(body, status_code=status, headers={**headers, **extra}, media_type=media_type)
+    return Response(body, status_code=status, headers=headers, media_type=media_type)
 
 
 def exception_handlers() -> ExceptionHandlersMap:

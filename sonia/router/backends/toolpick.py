@@ -52,6 +52,7 @@ _ASKED: dict[str, tuple[tuple[str, dict[str, Any]], ...]] = {
     "file.write": (("Put hello in a.txt", {"path": "a.txt", "content": "hello"}),),
     "shell.run": (("Run pwd", {"command": "pwd"}),),
     "system.info": (
+        ("What is the date today?", {}),
         ("Which CPU is in this machine and how full is the disk?", {}),
         ("How many gigabytes of memory are there?", {}),
     ),
