@@ -191,7 +191,9 @@ def translate(error: Exception, path: str = "", method: str = "") -> SoniaError:
         case MethodNotAllowedException():
             return _not_allowed(error, path, method)
         case NotFoundException():
-            return NotFound(f"No route {method} {path}. See /docs for the routes.", path=path)
+            return NotFound(
+                f"No route {method} {path}. GET /openapi.json on the gateway lists them.", path=path
+            )
         case ValidationException():
             return _invalid(error)
         case HTTPException() if error.status_code < 500 or error.status_code in _BY_STATUS:
