@@ -41,6 +41,10 @@ class SchemaChanged(Conflict):
     """A migration that was applied has other content now."""
 
 
+class MigrationFailed(Internal):
+    """A migration's SQL does not fit this database; nothing was changed."""
+
+
 class Database:
     """Use `open_database`. Both methods raise what `work` raises, SQLite's errors as ours."""
 
@@ -211,10 +215,13 @@ async def open_database(path: Path, migrations: Path) -> AsyncIterator[Database]
 
 
 def _prepare(path: Path, migrations: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    path.parent.chmod(0o700)
-    path.touch(mode=0o600)
-    path.chmod(0o600)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path.parent.chmod(0o700)
+        path.touch(mode=0o600)
+        path.chmod(0o600)
+    except OSError as error:
+        raise StorageFull(f"{path} can't be made: {error.strerror}.", path=str(path)) from error
     try:
         connection = connect(path)
         try:
@@ -247,12 +254,21 @@ def _migrate(connection: apsw.Connection, path: Path, migrations: Path) -> None:
         _copy(connection, path.with_name(f"{path.name}.before-{pending[0][:4]}"))
     with connection:  # all of them or none: a file between two versions suits neither
         for name in pending:
-            for _ in connection.execute(files[name].read_text(encoding="utf-8")):
-                pass  # a statement that answers rows would hold up those behind it
-            connection.execute(
-                "INSERT INTO schema_migrations VALUES (?, ?, ?)",
-                (name, _digest(files[name]), rfc3339(now())),
-            )
+            _apply(connection, files[name])
+
+
+def _apply(connection: apsw.Connection, file: Path) -> None:
+    try:
+        for _ in connection.execute(file.read_text(encoding="utf-8")):
+            pass  # a statement that answers rows would hold up those behind it
+    except apsw.SQLError as error:
+        raise MigrationFailed(
+            f"The migration {file.name} can't be applied: {error}. The database is as it was."
+        ) from error
+    connection.execute(
+        "INSERT INTO schema_migrations VALUES (?, ?, ?)",
+        (file.name, _digest(file), rfc3339(now())),
+    )
 
 
 def _copy(connection: apsw.Connection, target: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from sonia.db import SchemaChanged, SchemaTooNew, open_database
+from sonia.db import MigrationFailed, SchemaChanged, SchemaTooNew, open_database
 from sonia.errors import Conflict, Internal
 
 WORDS = "CREATE TABLE words (word TEXT PRIMARY KEY) STRICT;"
@@ -116,7 +116,7 @@ async def test_r07_a_migration_that_fails_leaves_the_old_schema_and_rows(
     broken = migrations / "0003_broken.sql"
     broken.write_text("CREATE TABLE half (x TEXT) STRICT; INSERT INTO nowhere VALUES (1);")
 
-    with pytest.raises(Internal) as raised:
+    with pytest.raises(MigrationFailed, match=r"\.sql can't be applied") as raised:
         async with open_database(path, migrations):
             pass
 
