@@ -188,12 +188,30 @@ def test_the_correlation_id_is_carried_into_answer_log_and_ledger(server: Server
     assert answer.headers["x-correlation-id"] == name
     assert answer.json()["correlation_id"] == name
     assert any(row["correlation_id"] == name for row in rows)
-    until = time.monotonic() + 10
+    assert _logged(server, name)["path"] == "/v1/action"
+
+
+def _logged(server: Server, correlation_id: str) -> dict[str, Any]:
+    """The log line of a request, once it is written."""
     log = server.folder / "logs/services/api-gateway.log"
-    while name not in log.read_text() and time.monotonic() < until:
-        pass
-    line = next(line for line in log.read_text().splitlines() if name in line)
-    assert json.loads(line)["correlation_id"] == name
+    until = time.monotonic() + 30
+    while time.monotonic() < until:
+        for line in log.read_text().splitlines():
+            event: dict[str, Any] = json.loads(line)
+            if (event.get("correlation_id"), event["event"]) == (correlation_id, "request"):
+                return event
+    raise AssertionError(f"no line of {correlation_id}")
+
+
+def test_a_client_that_goes_away_cancels_its_turn(server: Server) -> None:
+    name = new_id("gone")
+    with server.client(headers={"x-correlation-id": name}) as client:
+        with pytest.raises(httpx.ReadTimeout):
+            client.post("/v1/chat", json={"text": "Count to a hundred in words."}, timeout=0.3)
+        gone = _logged(server, name)
+
+    assert gone["status"] == 499
+    assert gone["duration_ms"] < 5000
 
 
 def test_t34_a_forged_page_can_do_nothing(server: Server) -> None:
