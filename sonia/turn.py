@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
-from typing import Annotated, Any, Literal, Protocol, runtime_checkable
+from typing import Annotated, Any, Protocol, runtime_checkable
 
 import msgspec
 
@@ -32,7 +32,6 @@ class TurnRequest(Value):
     profile: str = "chat_low_latency"
     model: str | None = None
     wait_for_approval: bool = False
-    channel: Literal["chat", "voice"] = "chat"
     metadata: dict[str, Any] = {}
 
 

@@ -8,8 +8,6 @@ from typing import Any, Literal, NewType, dataclass_transform
 
 import msgspec
 
-SessionId = NewType("SessionId", str)
-TurnId = NewType("TurnId", str)
 MemoryId = NewType("MemoryId", str)
 ApprovalId = NewType("ApprovalId", str)
 UserId = NewType("UserId", str)

@@ -10,9 +10,10 @@ from litestar import Request, Response, Router, delete, get, post
 from litestar.params import FromPath, FromQuery, JSONBody, Parameter
 from litestar.response import Stream
 
+from sonia.client import while_connected
 from sonia.control import Approval, ApprovalState, Control, Operator
 from sonia.envelope import Envelope, answer
-from sonia.gateway.streaming import server_sent, while_connected, whole
+from sonia.gateway.streaming import server_sent, whole
 from sonia.memory import Memory, Session, Utterance
 from sonia.tools import Call, Outcome, Tools
 from sonia.turn import Reply, Text, TurnRequest, Turns

@@ -3,46 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
 from sonia.envelope import correlation_id, describe, translate
-from sonia.errors import Internal, Unavailable
+from sonia.errors import Internal
 from sonia.log import get_logger
 from sonia.turn import Reply, TurnDone, TurnEvent, TurnRequest, Turns
 
-T = TypeVar("T")
-
 HEARTBEAT_S = 15.0
-
-
-class ClientGone(Unavailable):
-    """Nobody is there any more to answer to."""
-
-    status = 499
-
-
-async def while_connected(receive: Callable[[], Awaitable[Any]], work: Awaitable[T]) -> T:
-    """Return what `work` returns; cancel it, and raise `ClientGone`, when the client leaves."""
-    working = asyncio.ensure_future(work)
-    leaving = asyncio.ensure_future(_left(receive))
-    try:
-        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            return working.result()
-        raise ClientGone("The client went away; its turn was cancelled.")
-    finally:
-        leaving.cancel()
-        working.cancel()
-        await asyncio.gather(working, leaving, return_exceptions=True)
-
-
-async def _left(receive: Callable[[], Awaitable[Any]]) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 async def whole(turns: Turns, request: TurnRequest) -> Reply:

@@ -7,11 +7,12 @@ from contextlib import AsyncExitStack
 from typing import Annotated, Any
 
 import msgspec
-from litestar import Response, get, post
+from litestar import Request, Response, get, post
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, FromQuery, JSONBody
 from litestar.response import ServerSentEvent, ServerSentEventMessage
 
+from sonia.client import while_connected
 from sonia.envelope import Envelope, answer, describe
 from sonia.errors import NotFound, SoniaError
 from sonia.router.interface import (
@@ -100,10 +101,11 @@ def routes(router: Router) -> list[HTTPRouteHandler]:
     """The handlers, to be mounted under the module's prefix."""
 
     @post("/chat", status_code=200)
-    async def chat(data: JSONBody[ChatBody]) -> Response[Any]:
+    async def chat(data: JSONBody[ChatBody], request: Request[Any, Any, Any]) -> Response[Any]:
         if data.stream:
             return await _streamed(router, data)
-        return Response(answer(await _whole(router, _request(data))))
+        whole = _whole(router, _request(data))
+        return Response(answer(await while_connected(request.receive, whole)))
 
     @post("/select", status_code=200)
     async def select(data: JSONBody[SelectBody]) -> Envelope[Route]:

@@ -112,7 +112,6 @@ class Conversation:
             session_id=self._session.session_id,
             user_id=self._session.user_id,
             wait_for_approval=True,
-            channel="voice",
         )
         try:
             async with self._responder.turn(request) as events:

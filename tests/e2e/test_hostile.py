@@ -191,9 +191,9 @@ def test_the_correlation_id_is_carried_into_answer_log_and_ledger(server: Server
     assert _logged(server, name)["path"] == "/v1/action"
 
 
-def _logged(server: Server, correlation_id: str) -> dict[str, Any]:
+def _logged(server: Server, correlation_id: str, service: str = "api-gateway") -> dict[str, Any]:
     """The log line of a request, once it is written."""
-    log = server.folder / "logs/services/api-gateway.log"
+    log = server.folder / "logs/services" / f"{service}.log"
     until = time.monotonic() + 30
     while time.monotonic() < until:
         for line in log.read_text().splitlines():
@@ -203,12 +203,24 @@ def _logged(server: Server, correlation_id: str) -> dict[str, Any]:
     raise AssertionError(f"no line of {correlation_id}")
 
 
-def test_a_client_that_goes_away_cancels_its_turn(server: Server) -> None:
+LONG = "Count to a hundred in words."
+
+
+@pytest.mark.parametrize(
+    ("service", "path", "body"),
+    [
+        ("api-gateway", "/v1/chat", {"text": LONG}),
+        ("model-router", "/chat", {"messages": [{"role": "user", "content": LONG}]}),
+    ],
+)
+def test_a_client_that_goes_away_cancels_what_it_asked_for(
+    server: Server, service: str, path: str, body: dict[str, Any]
+) -> None:
     name = new_id("gone")
-    with server.client(headers={"x-correlation-id": name}) as client:
+    with server.client(service, headers={"x-correlation-id": name}) as client:
         with pytest.raises(httpx.ReadTimeout):
-            client.post("/v1/chat", json={"text": "Count to a hundred in words."}, timeout=0.3)
-        gone = _logged(server, name)
+            client.post(path, json=body, timeout=0.3)
+        gone = _logged(server, name, service)
 
     assert gone["status"] == 499
     assert gone["duration_ms"] < 5000

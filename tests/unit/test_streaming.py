@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
+from sonia.client import ClientGone, while_connected
 from sonia.envelope import Exchange, enter
 from sonia.errors import Internal, NotFound, RateLimited
 from sonia.gateway import streaming
-from sonia.gateway.streaming import ClientGone, server_sent, while_connected, whole
+from sonia.gateway.streaming import server_sent, whole
 from sonia.turn import (
     MemoryUse,
     Provenance,
