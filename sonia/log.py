@@ -9,7 +9,6 @@ import logging
 import logging.handlers
 import queue
 import re
-import sys
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -146,9 +145,3 @@ def _file(path: Path, service: str, formatter: logging.Formatter) -> logging.Han
         lambda record: record.name == service if service else record.name not in SERVICES
     )
     return handler
-
-
-def to_stderr(message: str) -> None:
-    """Say something to the person at the terminal, redacted."""
-    sys.stderr.write(redact(message) + "\n")
-    sys.stderr.flush()

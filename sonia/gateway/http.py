@@ -111,40 +111,43 @@ def _turns(turns: Turns) -> Sequence[Any]:
     async def chat(
         data: JSONBody[ChatBody], request: Request[Any, Any, Any]
     ) -> Envelope[Reply] | Stream:
-        streamed = data.stream or "text/event-stream" in request.headers.get("accept", "")
         wanted = TurnRequest(
             text=data.text,
             session_id=data.session_id,
             user_id=data.user_id,
             profile=data.profile or "chat_low_latency",
             model=data.model,
-            wait_for_approval=streamed,
+            wait_for_approval=data.stream or _streams(request),
         )
-        if streamed:
-            return _stream(turns, wanted)
-        return answer(await while_connected(request.receive, whole(turns, wanted)))
+        return await _taken(turns, wanted, request)
 
     @post("/turn", status_code=200)
     async def turn(
         data: JSONBody[TurnBody], request: Request[Any, Any, Any]
     ) -> Envelope[Reply] | Stream:
-        streamed = "text/event-stream" in request.headers.get("accept", "")
         wanted = TurnRequest(
             text=data.input_text,
             session_id=data.conversation_id,
             user_id=data.user_id,
             profile=data.profile or "chat_low_latency",
-            wait_for_approval=streamed,
+            wait_for_approval=_streams(request),
             metadata=data.metadata,
         )
-        if streamed:
-            return _stream(turns, wanted)
-        return answer(await while_connected(request.receive, whole(turns, wanted)))
+        return await _taken(turns, wanted, request)
 
     return chat, turn
 
 
-def _stream(turns: Turns, wanted: TurnRequest) -> Stream:
+def _streams(request: Request[Any, Any, Any]) -> bool:
+    return "text/event-stream" in request.headers.get("accept", "")
+
+
+async def _taken(
+    turns: Turns, wanted: TurnRequest, request: Request[Any, Any, Any]
+) -> Envelope[Reply] | Stream:
+    """Streamed to a client that can wait for a person's approval, whole to any other."""
+    if not wanted.wait_for_approval:
+        return answer(await while_connected(request.receive, whole(turns, wanted)))
     return Stream(
         server_sent(turns.turn(wanted)),
         media_type="text/event-stream",

@@ -14,7 +14,7 @@ import structlog
 
 from sonia import log as log_module
 from sonia.envelope import Exchange, enter
-from sonia.log import SERVICES, get_logger, hide, open_logs, redact, to_stderr
+from sonia.log import SERVICES, get_logger, hide, open_logs, redact
 
 KNOWN = "the-canary-in-the-coal-mine"
 SHAPED = {
@@ -241,11 +241,3 @@ def test_t43_no_secret_leaves_in_an_exception_or_its_cause(tmp_path: Path) -> No
     assert theirs["event"] == "failed with ***"
     assert KNOWN not in everything(tmp_path)
     assert "sk-ant" not in everything(tmp_path)
-
-
-def test_t43_no_secret_is_said_at_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    hide(KNOWN)
-
-    to_stderr(f"the key {KNOWN} is wrong")
-
-    assert capsys.readouterr().err == "the key *** is wrong\n"
