@@ -124,11 +124,18 @@ class Ranking(Section, frozen=True, kw_only=True):
     recency_weight: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.1
 
 
+class Search(Section, frozen=True, kw_only=True):
+    """How memories are taken up: `batch_size` texts are embedded at once."""
+
+    batch_size: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 32
+
+
 class MemoryEngine(Listen, frozen=True, kw_only=True):
     """What was said, and finding it again."""
 
     port: Port = 7020
     embeddings: EmbeddingModel = EmbeddingModel()
+    search: Search = Search()
     ranking: Ranking = Ranking()
 
 

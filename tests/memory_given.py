@@ -94,12 +94,13 @@ async def opened(
     embedder: Embedder | None = None,
     bus: Bus | None = None,
     clock: Clock | None = None,
+    config: MemoryEngine | None = None,
 ) -> AsyncIterator[SqliteMemory]:
     """Memory over the database and the text index in `folder`."""
     async with (
         open_database(folder / "sonia.db", MIGRATIONS) as db,
         open_memory(
-            MemoryEngine(),
+            config or MemoryEngine(),
             db,
             embedder or HashingEmbedder(),
             bus or Bus(),

@@ -28,7 +28,6 @@ T = TypeVar("T")
 
 GATHER_S = 0.1  # a commit of the index costs several fsyncs: let some memories come together
 TEXT_BATCH = 2_000
-VECTOR_BATCH = 32
 FIRST_RETRY_S = 0.25
 LAST_RETRY_S = 5.0
 
@@ -91,12 +90,13 @@ class VectorFollower(Follower):
 
     name = "vectors"
 
-    def __init__(self, db: Database, embedder: Embedder) -> None:
+    def __init__(self, db: Database, embedder: Embedder, batch_size: int) -> None:
         super().__init__(db)
         self._embedder = embedder
+        self._batch_size = batch_size
 
     async def _step(self) -> bool:
-        rows = await self._db.read(lambda c: vectors.unembedded(c, VECTOR_BATCH))
+        rows = await self._db.read(lambda c: vectors.unembedded(c, self._batch_size))
         if not rows:
             return False
         made = await self._embedder.embed([content for _, _, content in rows])

@@ -158,7 +158,7 @@ async def open_memory(
         db=db,
         embedder=embedder,
         text=TextFollower(db, folder),
-        vectors=VectorFollower(db, embedder),
+        vectors=VectorFollower(db, embedder, config.search.batch_size),
         clock=clock,
     )
     memory = SqliteMemory(parts)

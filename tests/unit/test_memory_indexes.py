@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+from sonia.config import MemoryEngine, Search
 from sonia.db import open_database
 from sonia.errors import Internal, Unavailable
 from sonia.memory import Change, NewMemory, Query, following, store
@@ -52,6 +56,27 @@ async def test_once_the_embedder_is_ready_what_waited_is_embedded(tmp_path: Path
 
         assert (await memory.stats()).vectors == 1
         assert (await memory.search(Query(query="dog"))).mode == "hybrid"
+
+
+async def test_batch_size_is_how_many_texts_are_embedded_at_once(tmp_path: Path) -> None:
+    sizes: list[int] = []
+
+    class Counting(LoadingEmbedder):
+        async def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+            made = await super().embed(texts)
+            sizes.append(len(texts))
+            return made
+
+    embedder = Counting()
+    config = MemoryEngine(search=Search(batch_size=3))
+    async with opened(tmp_path, embedder, config=config) as memory:
+        for number in range(7):
+            await memory.store(fact(f"the word is {number}"))
+
+        embedder.ready.set()
+        await memory.settled()
+
+    assert sizes == [3, 3, 1]
 
 
 async def test_a_search_does_not_wait_for_an_embedder_that_hangs(
