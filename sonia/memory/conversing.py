@@ -129,7 +129,7 @@ class KeepsConversations:
         """
         turn = checked(turn)
         check_moment(turn.at, "at")
-        kept = await asyncio.to_thread(worth_keeping, turn.text)
+        kept = await asyncio.to_thread(worth_keeping, turn.text, turn.at)
         news = [
             NewMemory(
                 type=item.type,
@@ -137,6 +137,8 @@ class KeepsConversations:
                 metadata={"turn_id": turn.turn_id},
                 user_id=turn.user_id,
                 session_id=turn.session_id,
+                valid_from=item.valid_from,
+                importance=item.importance,
             )
             for item in kept
         ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
+
 import pytest
 
 from sonia.memory.writing import kind_of, worth_keeping
@@ -69,7 +71,6 @@ NOT_WORTH = (
     "Let's try something else.",
     "Tell me about my meetings.",
     "Play my favourite song.",
-    "Remind me to water the plants.",
     "How do I get to the station?",
     "That's wrong.",
     "It is raining again.",
@@ -122,7 +123,9 @@ def test_a_sentence_about_the_same_stays_with_it() -> None:
     [
         ("I love hiking", "preference"),
         ("My favourite tea is oolong", "preference"),
-        ("We moved to Ghent in May", "episode"),
+        ("We visited Ghent in May", "episode"),
+        ("We moved to Ghent in May", "fact"),
+        ("I have a dentist appointment on Thursday", "task"),
         ("Yesterday I met Ann", "episode"),
         ("I'm allergic to nuts", "fact"),
         ("My dog is called Biscuit", "fact"),
@@ -134,3 +137,74 @@ def test_a_memory_has_the_kind_of_what_it_says(said: str, kind: str) -> None:
 
 def test_pasted_text_is_not_what_somebody_said() -> None:
     assert worth_keeping("My dog is called Biscuit. " * 2000) == ()
+
+
+SAID_AT = dt.datetime(2026, 11, 25, 20, tzinfo=dt.UTC)  # a Wednesday
+
+
+@pytest.mark.parametrize(
+    ("said", "since"),
+    [
+        ("I've been living in Lyon since last May.", dt.datetime(2026, 5, 1, tzinfo=dt.UTC)),
+        ("I quit smoking three years ago.", dt.datetime(2023, 11, 25, tzinfo=dt.UTC)),
+        ("I moved to Berlin in 2019.", dt.datetime(2019, 1, 1, tzinfo=dt.UTC)),
+        ("I ran my first marathon yesterday.", dt.datetime(2026, 11, 24, tzinfo=dt.UTC)),
+        ("My exam is next Friday.", None),
+        ("My dog is called Biscuit.", None),
+    ],
+)
+def test_a_memory_holds_since_the_day_its_words_tell(said: str, since: dt.datetime | None) -> None:
+    (kept,) = worth_keeping(said, SAID_AT)
+
+    assert kept.valid_from == since
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        (
+            "I have a dentist appointment tomorrow at nine.",
+            "I have a dentist appointment tomorrow (26 November 2026) at nine.",
+        ),
+        ("I moved to Berlin in 2019.", "I moved to Berlin in 2019."),
+        ("We met on 31 June.", "We met on 31 June."),
+        ("Remind me to water the plants.", "I need to water the plants."),
+        ("Since I'm lactose intolerant, what can I eat?", "I'm lactose intolerant."),
+        ("As a vegetarian, what should I order?", "I am a vegetarian."),
+        ("My therapist is called Dr. Lindqvist.", "My therapist is called Dr. Lindqvist."),
+        ("No, actually I live in Porto.", "I live in Porto."),
+    ],
+)
+def test_what_is_kept_can_be_read_on_another_day(said: str, kept: str) -> None:
+    assert [item.content for item in worth_keeping(said, SAID_AT)] == [kept]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "If I lived in Japan, I would eat sushi every day.",
+        'He said "I live in Paris".',
+        "The letter says: I am the owner of a gold mine.",
+        "Yeah right, I'm made of money.",
+        "I might buy a boat one day.",
+        "Paris is the capital of France.",
+        "Play my favourite song.",
+        "def my_function(x): return x + 1",
+    ],
+)
+def test_what_is_supposed_quoted_mocked_or_pasted_is_not_kept(said: str) -> None:
+    assert worth_keeping(said, SAID_AT) == ()
+
+
+def test_what_was_asked_for_or_could_hurt_weighs_more() -> None:
+    asked, vital, plain = (
+        worth_keeping(said)[0].importance
+        for said in ("Remember that the safe is blue.", "I'm allergic to nuts.", "I have a boat.")
+    )
+
+    assert asked == vital > plain
+
+
+@pytest.mark.parametrize("text", ["my " * 6000, "I said " * 2800, "a" * 20_000, "I'm " * 5000])
+def test_hostile_repetition_is_judged_and_done(text: str) -> None:
+    assert worth_keeping(text) == ()
