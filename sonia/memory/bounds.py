@@ -84,6 +84,14 @@ def check_moment(moment: dt.datetime | None, field: str) -> None:
         raise InvalidRequest(f"{field} must lie in the years 1 to 9999.", pointer=f"/{field}")
 
 
+def check_period(valid_from: dt.datetime | None, valid_to: dt.datetime | None) -> None:
+    """Two moments, in order."""
+    check_moment(valid_from, "valid_from")
+    check_moment(valid_to, "valid_to")
+    if valid_from is not None and valid_to is not None and valid_to < valid_from:
+        raise InvalidRequest("valid_to lies before valid_from.", pointer="/valid_to")
+
+
 def check_limit(limit: int) -> None:
     """From 1 to 1000."""
     if not 1 <= limit <= MAX_LIMIT:

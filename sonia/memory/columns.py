@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -30,6 +31,24 @@ def to_json(data: dict[str, Any]) -> str:
 def from_json(text: str) -> dict[str, Any]:
     """The inverse of `to_json`."""
     return msgspec.json.decode(text, type=dict[str, Any])
+
+
+def maybe_micros(moment: dt.datetime | None) -> int | None:
+    """`micros`, or null."""
+    return None if moment is None else micros(moment)
+
+
+def maybe_moment(micros_utc: int | None) -> dt.datetime | None:
+    """`moment`, or none."""
+    return None if micros_utc is None else moment(micros_utc)
+
+
+def digest(row: Sequence[Any]) -> bytes:
+    """SHA-256 of a row's columns as they are stored; 32 bytes.
+
+    Of their JSON: unambiguous, and floats in their shortest exact form.
+    """
+    return hashlib.sha256(msgspec.json.encode(row)).digest()
 
 
 def likeness(content: str) -> bytes:

@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from sonia.errors import NotFound
+from sonia.errors import Conflict, Internal, NotFound, PolicyDenied
 from sonia.types import MemoryId, Origin, Role, Value
 
 SearchMode = Literal["hybrid", "vector", "text"]
@@ -34,8 +34,38 @@ class SessionNotFound(NotFound):
     """No session has this id."""
 
 
+class EntryDamaged(Internal):
+    """The row is not what was written. It is kept aside, never served; a backup has it whole."""
+
+
+class AlreadySuperseded(Conflict):
+    """Something else has taken this memory's place; `superseded_by` names it."""
+
+
+class NotTrusted(PolicyDenied):
+    """What came from outside may not take the place of what is trusted more."""
+
+
+class Source(Value):
+    """Who said it, and where. `made_from` are the memories that it was made from.
+
+    `said_by` is whose words these are; trust is not here but in `origin`.
+    """
+
+    said_by: Literal["user", "assistant", "tool", "document"] = "user"
+    turn_id: Name | None = None
+    url: Annotated[str, msgspec.Meta(max_length=4096)] | None = None
+    path: Annotated[str, msgspec.Meta(max_length=4096)] | None = None
+    document_id: Name | None = None
+    made_from: Annotated[tuple[MemoryId, ...], msgspec.Meta(max_length=256)] = ()
+
+
 class NewMemory(Value):
-    """What to remember. `importance` in [0, 1]; `valid_from` is when it became true."""
+    """What to remember. `importance` in [0, 1]; true from `valid_from` up to `valid_to`.
+
+    Without `valid_from` it is true from now, without `valid_to` until something else is known.
+    A memory made from others has the least trusted origin of theirs and its own.
+    """
 
     type: MemoryType
     content: Content
@@ -45,10 +75,18 @@ class NewMemory(Value):
     valid_from: dt.datetime | None = None
     importance: Unit = 0.5
     origin: Origin = "owner"
+    valid_to: dt.datetime | None = None
+    source: Source = Source()
+    pinned: bool = False
 
 
 class Entry(Value):
-    """One memory. `version` counts from 1 and goes up with every change."""
+    """One memory. `version` counts from 1 and goes up with every change.
+
+    It holds in `[valid_from, valid_to)`. `recorded_at` is when this version was written, and it
+    was believed until the next one was; `superseded_by` names the memory that took its place.
+    What is `pinned` does not decay; what is archived is found only when asked for.
+    """
 
     id: MemoryId
     type: str
@@ -61,6 +99,11 @@ class Entry(Value):
     valid_from: dt.datetime
     recorded_at: dt.datetime
     version: int = 1
+    valid_to: dt.datetime | None = None
+    superseded_by: MemoryId | None = None
+    archived_at: dt.datetime | None = None
+    pinned: bool = False
+    source: Source = Source()
 
 
 class Change(Value):
@@ -69,10 +112,17 @@ class Change(Value):
     content: Content | None = None
     metadata: dict[str, Any] | None = None
     importance: Unit | None = None
+    valid_from: dt.datetime | None = None
+    valid_to: dt.datetime | None = None
 
 
 class Query(Value):
-    """What to look for. Everything given narrows; `since` and `until` bound `valid_from`."""
+    """What to look for. Everything given narrows; `since` and `until` bound `valid_from`.
+
+    Found is what is not over, what will be included. With `as_of`: what was true at that moment,
+    as far as is known. With `known_at`: what was on record at that moment, in the words and with
+    the times it had then. Archived memories are left out unless `archived`.
+    """
 
     query: Annotated[str, msgspec.Meta(max_length=10_000)]
     limit: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 10
@@ -83,6 +133,9 @@ class Query(Value):
     until: dt.datetime | None = None
     mode: SearchMode = "hybrid"
     explain: bool = False
+    as_of: dt.datetime | None = None
+    known_at: dt.datetime | None = None
+    archived: bool = False
 
 
 class Hit(Value):
@@ -200,6 +253,25 @@ class Memory(Protocol):
 
     async def versions(self, memory_id: MemoryId) -> tuple[Entry, ...]:
         """Every version, oldest first. Raises `EntryNotFound`."""
+        ...
+
+    async def supersede(
+        self, memory_id: MemoryId, new: NewMemory, *, ends_at: dt.datetime | None = None
+    ) -> Entry:
+        """Store `new` in the place of a memory that it contradicts; return the new one.
+
+        The old one stays, true until `ends_at`: by default when the new one began, or now if that
+        is to come. Raises `EntryNotFound`, `AlreadySuperseded`, `NotTrusted` when `new` comes from
+        less trusted a place than what it contradicts.
+        """
+        ...
+
+    async def pin(self, memory_id: MemoryId, *, pinned: bool = True) -> Entry:
+        """Exempt it from decay, or no longer. No new version. Raises `EntryNotFound`."""
+        ...
+
+    async def archive(self, memory_id: MemoryId, *, archived: bool = True) -> Entry:
+        """Leave it out of searches, or no longer. No new version. Raises `EntryNotFound`."""
         ...
 
     async def forget(self, memory_id: MemoryId) -> None:

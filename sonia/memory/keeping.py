@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from functools import partial
 from typing import Any
 
@@ -9,7 +10,14 @@ import msgspec
 
 from sonia.errors import InvalidRequest
 from sonia.memory import ledger, store
-from sonia.memory.bounds import check_limit, check_metadata, check_moment, checked, checked_text
+from sonia.memory.bounds import (
+    check_limit,
+    check_metadata,
+    check_moment,
+    check_period,
+    checked,
+    checked_text,
+)
 from sonia.memory.interface import Change, Entry, NewMemory, Query
 from sonia.memory.parts import Parts
 from sonia.types import MemoryId
@@ -25,7 +33,7 @@ class KeepsMemories:
         """Durable and findable by text when it returns; its vector follows within moments."""
         new = checked(new)
         check_metadata(new.metadata)
-        check_moment(new.valid_from, "valid_from")
+        check_period(new.valid_from, new.valid_to)
         note = self._parts.note("memory.stored", user_id=new.user_id, session_id=new.session_id)
         at = note.at
 
@@ -48,8 +56,11 @@ class KeepsMemories:
         """Write a new version. Raises `EntryNotFound`."""
         change = checked(change)
         if change == Change():
-            raise InvalidRequest("Give at least one of content, metadata and importance.")
+            raise InvalidRequest(
+                "Give at least one of content, metadata, importance, valid_from and valid_to."
+            )
         check_metadata(change.metadata or {})
+        check_period(change.valid_from, change.valid_to)
         note = self._parts.note("memory.changed")
         known_id = checked_text(memory_id, "id")
 
@@ -61,6 +72,50 @@ class KeepsMemories:
         entry = await self._parts.db.write(work)
         self._parts.wake()
         return entry
+
+    async def supersede(
+        self, memory_id: MemoryId, new: NewMemory, *, ends_at: dt.datetime | None = None
+    ) -> Entry:
+        """Store `new` in the place of a memory that it contradicts. See `Memory.supersede`."""
+        new = checked(new)
+        check_metadata(new.metadata)
+        check_period(new.valid_from, new.valid_to)
+        check_moment(ends_at, "ends_at")
+        note = self._parts.note("memory.superseded")
+        known_id = checked_text(memory_id, "id")
+
+        def work(c: Any) -> Entry:
+            entry = store.supersede(c, known_id, new, note.at, ends_at)
+            ledger.append(c, _about(note, store.entry(c, known_id)))
+            return entry
+
+        entry = await self._parts.db.write(work)
+        self._parts.wake()
+        return entry
+
+    async def pin(self, memory_id: MemoryId, *, pinned: bool = True) -> Entry:
+        """Exempt it from decay, or no longer. Raises `EntryNotFound`."""
+        note = self._parts.note("memory.pinned" if pinned else "memory.unpinned")
+        known_id = checked_text(memory_id, "id")
+
+        def work(c: Any) -> Entry:
+            entry = store.set_aside(c, known_id, pinned=pinned)
+            ledger.append(c, _about(note, entry))
+            return entry
+
+        return await self._parts.db.write(work)
+
+    async def archive(self, memory_id: MemoryId, *, archived: bool = True) -> Entry:
+        """Leave it out of searches, or no longer. Raises `EntryNotFound`."""
+        note = self._parts.note("memory.archived" if archived else "memory.unarchived")
+        known_id = checked_text(memory_id, "id")
+
+        def work(c: Any) -> Entry:
+            entry = store.set_aside(c, known_id, archived_at=note.at if archived else None)
+            ledger.append(c, _about(note, entry))
+            return entry
+
+        return await self._parts.db.write(work)
 
     async def versions(self, memory_id: MemoryId) -> tuple[Entry, ...]:
         """Every version, oldest first. Raises `EntryNotFound`."""
@@ -81,7 +136,8 @@ class KeepsMemories:
             entry, turn_id = store.erase(c, known_id)
             if turn_id is not None:
                 ledger.erase_turn(c, turn_id)
-            ledger.append(c, _about(note, entry))
+            gone = msgspec.structs.replace(note, data={"id": known_id, "damaged": True})
+            ledger.append(c, gone if entry is None else _about(note, entry))
 
         await self._parts.db.write(work)
         self._parts.wake()
@@ -90,11 +146,12 @@ class KeepsMemories:
         """Newest first."""
         check_limit(limit)
         query = checked(Query(query="", types=(kind,), limit=limit))
+        at = self._parts.clock()
 
         def work(c: Any) -> tuple[Entry, ...]:
-            numbers = store.newest(c, query)
+            numbers = store.newest(c, query, at)
             found = store.entries(c, numbers)
-            return tuple(found[number] for number in numbers)
+            return tuple(found[number] for number in numbers if number in found)
 
         return await self._parts.db.read(work)
 

@@ -53,6 +53,8 @@ class SqliteMemory(KeepsMemories, KeepsConversations):
         query = checked(query)
         check_moment(query.since, "since")
         check_moment(query.until, "until")
+        check_moment(query.as_of, "as_of")
+        check_moment(query.known_at, "known_at")
         vector = await self._vector_of(query) if query.query.strip() else None
         if query.mode == "hybrid" and vector is None:
             query = msgspec.structs.replace(query, mode="text")

@@ -8,21 +8,36 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import apsw
 import msgspec
 
-from sonia.memory import bookkeeping
-from sonia.memory.columns import from_json, likeness, micros, moment, to_json
-from sonia.memory.interface import Change, Entry, EntryNotFound, NewMemory, Query
+from sonia.errors import InvalidRequest
+from sonia.memory import bookkeeping, entities, rows
+from sonia.memory.columns import digest, likeness, maybe_micros, micros, moment
+from sonia.memory.interface import (
+    AlreadySuperseded,
+    Change,
+    Entry,
+    EntryDamaged,
+    EntryNotFound,
+    NewMemory,
+    NotTrusted,
+    Query,
+)
+from sonia.memory.provenance import least_trusted, may_replace
 from sonia.types import MemoryId, Origin, new_id
 
 
 def insert(
     c: apsw.Connection, new: NewMemory, at: dt.datetime, turn_id: str | None = None
 ) -> Entry:
-    """Add a memory recorded `at`."""
+    """Add a memory recorded `at`. Raises `EntryNotFound` for one it says it was made from."""
+    source = new.source
+    if turn_id is not None and source.turn_id is None:
+        source = msgspec.structs.replace(source, turn_id=turn_id)
+    made_from = [_origin_of(c, memory_id) for memory_id in source.made_from]
     entry = Entry(
         id=MemoryId(new_id("mem")),
         type=new.type,
@@ -31,30 +46,28 @@ def insert(
         user_id=new.user_id,
         session_id=new.session_id,
         importance=new.importance,
-        origin=new.origin,
+        origin=least_trusted([new.origin, *made_from]),
         valid_from=moment(micros(new.valid_from or at)),
-        recorded_at=at,
+        valid_to=None if new.valid_to is None else moment(micros(new.valid_to)),
+        recorded_at=moment(micros(at)),
+        pinned=new.pinned,
+        source=source,
     )
+    row = rows.of_entry(entry)
     c.execute(
-        "INSERT INTO memory_entries (id, type, content, metadata, user_id, session_id, "
-        "importance, origin, valid_from, recorded_at, turn_id, likeness) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            entry.id,
-            entry.type,
-            entry.content,
-            to_json(entry.metadata),
-            entry.user_id,
-            entry.session_id,
-            entry.importance,
-            entry.origin,
-            micros(entry.valid_from),
-            micros(at),
-            turn_id,
-            likeness(entry.content),
-        ),
+        f"INSERT INTO memory_entries ({rows.ENTRY_COLUMNS}, turn_id, likeness, digest) "  # noqa: S608
+        f"VALUES ({rows.ENTRY_MARKS}, ?, ?, ?)",
+        (*row, source.turn_id, likeness(entry.content), digest(row)),
     )
+    entities.note(c, c.last_insert_rowid(), entry)
     return entry
+
+
+def _origin_of(c: apsw.Connection, memory_id: str) -> Origin:
+    row = c.execute("SELECT origin FROM memory_entries WHERE id = ?", (memory_id,)).fetchone()
+    if row is None:
+        raise EntryNotFound("No memory has the id that this was made from.", id=memory_id)
+    return cast(Origin, row[0])
 
 
 def known(c: apsw.Connection, user_id: str, content: str) -> bool:
@@ -75,86 +88,160 @@ def number_of(c: apsw.Connection, memory_id: str) -> int:
 
 
 def entries(c: apsw.Connection, numbers: Sequence[int]) -> dict[int, Entry]:
-    """The memories with these numbers, those that are still there."""
-    rows = c.execute(
-        "SELECT number, id, type, content, metadata, user_id, session_id, importance, origin, "
-        "valid_from, recorded_at, version FROM memory_entries "
+    """The memories with these numbers, those that are still there and undamaged."""
+    return {number: found for number, found in _read(c, numbers) if isinstance(found, Entry)}
+
+
+def damaged(c: apsw.Connection, numbers: Sequence[int]) -> list[int]:
+    """Which of these rows are not what was written."""
+    return [number for number, found in _read(c, numbers) if not isinstance(found, Entry)]
+
+
+def _read(c: apsw.Connection, numbers: Sequence[int]) -> list[tuple[int, Entry | None]]:
+    found = c.execute(
+        f"SELECT number, digest, {rows.ENTRY_COLUMNS} FROM memory_entries "  # noqa: S608
         "WHERE number IN (SELECT value FROM json_each(?))",
         (json.dumps(numbers),),
     )
-    return {cast(int, row[0]): _entry(row[1:]) for row in rows}
+    return [
+        (cast(int, number), rows.entry_of(row, cast("bytes | None", digest_)))
+        for number, digest_, *row in found
+    ]
 
 
 def entry(c: apsw.Connection, memory_id: str) -> Entry:
-    """Raises `EntryNotFound`."""
+    """Raises `EntryNotFound`, `EntryDamaged`."""
     number = number_of(c, memory_id)
-    return entries(c, [number])[number]
+    found = entries(c, [number]).get(number)
+    if found is None:
+        raise EntryDamaged(
+            "This memory is not what was written: its SHA-256 does not fit. Restore a backup "
+            "(sonia backup list), or forget it.",
+            id=memory_id,
+        )
+    return found
 
 
 def change(c: apsw.Connection, memory_id: str, changed: Change, at: dt.datetime) -> Entry:
-    """Keep what it said, write what it says now. Its vector goes; a new one follows."""
-    number = number_of(c, memory_id)
-    old = entries(c, [number])[number]
+    """Keep what it said, write what it says now. New words lose their vector; one follows."""
+    old = entry(c, memory_id)
     new = msgspec.structs.replace(
         old,
         content=old.content if changed.content is None else changed.content,
         metadata=old.metadata if changed.metadata is None else changed.metadata,
         importance=old.importance if changed.importance is None else changed.importance,
-        recorded_at=at,
-        version=old.version + 1,
+        valid_from=changed.valid_from or old.valid_from,
+        valid_to=changed.valid_to or old.valid_to,
     )
-    c.execute(
-        "INSERT INTO memory_versions (number, version, content, metadata, importance, recorded_at)"
-        " SELECT number, version, content, metadata, importance, recorded_at "
-        "FROM memory_entries WHERE number = ?",
-        (number,),
+    if new.valid_to is not None and new.valid_to < new.valid_from:
+        raise InvalidRequest("valid_to lies before valid_from.", pointer="/valid_to")
+    return _next_version(c, old, new, at)
+
+
+def supersede(
+    c: apsw.Connection,
+    memory_id: str,
+    new: NewMemory,
+    at: dt.datetime,
+    ends_at: dt.datetime | None = None,
+) -> Entry:
+    """See `Memory.supersede`."""
+    old = entry(c, memory_id)
+    if old.superseded_by is not None:
+        raise AlreadySuperseded(
+            "Another memory has taken its place.", id=memory_id, superseded_by=old.superseded_by
+        )
+    added = insert(c, new, at)
+    if not may_replace(added.origin, old.origin):
+        raise NotTrusted(
+            f"What comes from a {added.origin} can't take the place of what comes from "
+            f"the {old.origin}.",
+            id=memory_id,
+        )
+    if added.user_id != old.user_id:
+        raise EntryNotFound("No memory of this person has this id.", id=memory_id)
+    ends = ends_at or min(added.valid_from, moment(micros(at)))
+    ended = msgspec.structs.replace(
+        old,
+        valid_to=max(old.valid_from, min(ends, old.valid_to or ends)),
+        superseded_by=added.id,
     )
-    c.execute(
-        "UPDATE memory_entries SET content = ?, metadata = ?, importance = ?, recorded_at = ?, "
-        "version = ?, likeness = ? WHERE number = ?",
-        (
-            new.content,
-            to_json(new.metadata),
-            new.importance,
-            micros(at),
-            new.version,
-            likeness(new.content),
-            number,
-        ),
+    _next_version(c, old, ended, at)
+    return added
+
+
+def set_aside(
+    c: apsw.Connection,
+    memory_id: str,
+    *,
+    pinned: bool | None = None,
+    archived_at: dt.datetime | Literal["same"] | None = "same",
+) -> Entry:
+    """Pin, archive, or undo either. Raises `EntryNotFound`, `EntryDamaged`."""
+    old = entry(c, memory_id)
+    new = msgspec.structs.replace(
+        old,
+        pinned=old.pinned if pinned is None else pinned,
+        archived_at=old.archived_at if archived_at == "same" else archived_at,
     )
-    bookkeeping.remove_vector(c, number)
+    _write(c, new)
     return new
 
 
+def _next_version(c: apsw.Connection, old: Entry, new: Entry, at: dt.datetime) -> Entry:
+    number = number_of(c, old.id)
+    new = msgspec.structs.replace(new, version=old.version + 1, recorded_at=moment(micros(at)))
+    row = rows.of_version(number, old)
+    c.execute(
+        f"INSERT INTO memory_versions ({rows.VERSION_COLUMNS}, digest) "  # noqa: S608
+        f"VALUES ({rows.VERSION_MARKS}, ?)",
+        (*row, digest(row)),
+    )
+    _write(c, new)
+    if new.content != old.content:
+        bookkeeping.remove_vector(c, number)
+        entities.note(c, number, new)
+    else:  # the indexes hold these words already
+        c.execute(
+            "UPDATE memory_entries SET "
+            "text_version = iif(text_version = ?1, ?2, text_version), "
+            "vector_version = iif(vector_version = ?1, ?2, vector_version) WHERE number = ?3",
+            (old.version, new.version, number),
+        )
+    return new
+
+
+def _write(c: apsw.Connection, new: Entry) -> None:
+    row = rows.of_entry(new)
+    c.execute(
+        f"UPDATE memory_entries SET ({rows.ENTRY_COLUMNS}, likeness, digest) = "  # noqa: S608
+        f"({rows.ENTRY_MARKS}, ?, ?) WHERE id = ?",
+        (*row, likeness(new.content), digest(row), new.id),
+    )
+
+
 def versions(c: apsw.Connection, memory_id: str) -> tuple[Entry, ...]:
-    """Oldest first, the current one last. Raises `EntryNotFound`."""
+    """Oldest first, the current one last. Raises `EntryNotFound`, `EntryDamaged`."""
     current = entry(c, memory_id)
-    rows = c.execute(
-        "SELECT version, content, metadata, importance, recorded_at FROM memory_versions "
+    found = c.execute(
+        f"SELECT digest, {rows.VERSION_COLUMNS} FROM memory_versions "  # noqa: S608
         "WHERE number = ? ORDER BY version",
         (number_of(c, memory_id),),
     )
-    earlier = tuple(
-        msgspec.structs.replace(
-            current,
-            version=cast(int, version),
-            content=cast(str, content),
-            metadata=from_json(cast(str, metadata)),
-            importance=cast(float, importance),
-            recorded_at=moment(cast(int, recorded_at)),
-        )
-        for version, content, metadata, importance, recorded_at in rows
-    )
-    return (*earlier, current)
+    earlier = [
+        rows.version_of(row, cast("bytes | None", digest_), current) for digest_, *row in found
+    ]
+    return (*(entry for entry in earlier if entry is not None), current)
 
 
-def erase(c: apsw.Connection, memory_id: str) -> tuple[Entry, str | None]:
+def erase(c: apsw.Connection, memory_id: str) -> tuple[Entry | None, str | None]:
     """Delete row, versions and vector; return what it was and the turn it came from.
 
-    Its number is noted until the text index has been rewritten without it.
+    Its number is noted until the text index has been rewritten without it. A damaged row can
+    be erased like any other.
     """
     number = number_of(c, memory_id)
-    was = entries(c, [number])[number]
+    was = entries(c, [number]).get(number)
     (turn_id,) = c.execute(
         "DELETE FROM memory_entries WHERE number = ? RETURNING turn_id", (number,)
     ).fetchall()[0]
@@ -177,35 +264,113 @@ def narrowing(query: Query) -> dict[str, Any]:
     }
 
 
-def newest(c: apsw.Connection, query: Query) -> list[int]:
-    """Numbers, newest first."""
-    rows = c.execute(
-        "SELECT number FROM memory_entries "
-        "WHERE (:types IS NULL OR type IN (SELECT value FROM json_each(:types))) "
-        "AND (:user_id IS NULL OR user_id = :user_id) "
-        "AND (:session_id IS NULL OR session_id = :session_id) "
-        "AND (:since IS NULL OR valid_from >= :since) "
-        "AND (:until IS NULL OR valid_from <= :until) "
+_NARROWED = (
+    "(:types IS NULL OR type IN (SELECT value FROM json_each(:types))) "
+    "AND (:user_id IS NULL OR user_id = :user_id) "
+    "AND (:session_id IS NULL OR session_id = :session_id) "
+)
+_BOUNDED = (
+    "AND (:since IS NULL OR valid_from >= :since) "
+    "AND (:until IS NULL OR valid_from <= :until) "
+    "AND (valid_to IS NULL OR valid_to > :true_at) "
+    "AND (:as_of IS NULL OR valid_from <= :as_of) "
+)
+_UNARCHIVED = "AND (:archived OR archived_at IS NULL OR archived_at > :known_at) "
+
+
+def newest(c: apsw.Connection, query: Query, at: dt.datetime) -> list[int]:
+    """Numbers, newest first, of what is to be seen at the moment `at`."""
+    found = c.execute(
+        "SELECT number FROM memory_entries "  # noqa: S608
+        f"WHERE {_NARROWED} {_BOUNDED} {_UNARCHIVED} "
+        "AND (:limited IS NULL OR recorded_at <= :limited) "
         "ORDER BY number DESC LIMIT :limit",
-        {**narrowing(query), "limit": query.limit},
+        {**truth(query, at), "limit": query.limit},
     )
-    return [cast(int, row[0]) for row in rows]
+    numbers = [cast(int, row[0]) for row in found]
+    if query.known_at is not None:
+        numbers += [number for number, _ in replaced_since(c, query, at, query.limit)]
+    return sorted(numbers, reverse=True)[: query.limit]
 
 
-def untexted_matching(c: apsw.Connection, query: Query, limit: int) -> list[tuple[int, str]]:
+def untexted_matching(
+    c: apsw.Connection, query: Query, limit: int, at: dt.datetime
+) -> list[tuple[int, str]]:
     """Number and content of the newest `limit` that the text index does not hold yet."""
-    rows = c.execute(
-        "SELECT number, content FROM memory_entries "
-        "WHERE text_version < version "
-        "AND (:types IS NULL OR type IN (SELECT value FROM json_each(:types))) "
-        "AND (:user_id IS NULL OR user_id = :user_id) "
-        "AND (:session_id IS NULL OR session_id = :session_id) "
-        "AND (:since IS NULL OR valid_from >= :since) "
-        "AND (:until IS NULL OR valid_from <= :until) "
+    found = c.execute(
+        "SELECT number, content FROM memory_entries "  # noqa: S608
+        f"WHERE text_version < version AND {_NARROWED} {_BOUNDED} {_UNARCHIVED} "
         "ORDER BY number DESC LIMIT :limit",
-        {**narrowing(query), "limit": limit},
+        {**truth(query, at), "limit": limit},
     )
-    return cast("list[tuple[int, str]]", rows.fetchall())
+    return cast("list[tuple[int, str]]", found.fetchall())
+
+
+def replaced_since(
+    c: apsw.Connection, query: Query, at: dt.datetime, limit: int
+) -> list[tuple[int, str]]:
+    """Number and then content of what was on record at `known_at` in another version than now."""
+    found = c.execute(
+        "SELECT number, content FROM (SELECT v.number, v.content, v.valid_from, v.valid_to, "  # noqa: S608
+        "e.type, e.user_id, e.session_id, e.archived_at, max(v.version) "
+        "FROM memory_entries e JOIN memory_versions v USING (number) "
+        "WHERE e.recorded_at > :known_at AND v.recorded_at <= :known_at GROUP BY v.number) "
+        f"WHERE {_NARROWED} {_BOUNDED} {_UNARCHIVED} ORDER BY number DESC LIMIT :limit",
+        {**truth(query, at), "limit": limit},
+    )
+    return cast("list[tuple[int, str]]", found.fetchall())
+
+
+def truth(query: Query, at: dt.datetime) -> dict[str, Any]:
+    """`narrowing`, and what bounds truth and knowledge for a search made at the moment `at`."""
+    known_at = micros(query.known_at or at)
+    return {
+        **narrowing(query),
+        "as_of": maybe_micros(query.as_of),
+        "true_at": known_at if query.as_of is None else micros(query.as_of),
+        "known_at": known_at,
+        "limited": maybe_micros(query.known_at),
+        "archived": query.archived,
+    }
+
+
+def seen(
+    c: apsw.Connection, numbers: Sequence[int], query: Query, at: dt.datetime
+) -> dict[int, Entry]:
+    """Of these, what a search made at the moment `at` may find, in the words it had then."""
+    known = entries(c, numbers)
+    if query.known_at is not None:
+        known = {
+            number: then
+            for number, now in known.items()
+            if (then := _version_at(c, number, now, query.known_at)) is not None
+        }
+    return {number: entry for number, entry in known.items() if visible(entry, query, at)}
+
+
+def visible(entry: Entry, query: Query, at: dt.datetime) -> bool:
+    """Whether it is true when the query asks about, and not archived."""
+    known_at = query.known_at or at
+    if query.as_of is not None and entry.valid_from > query.as_of:
+        return False
+    if entry.valid_to is not None and entry.valid_to <= (query.as_of or known_at):
+        return False
+    return query.archived or entry.archived_at is None or entry.archived_at > known_at
+
+
+def _version_at(
+    c: apsw.Connection, number: int, current: Entry, known_at: dt.datetime
+) -> Entry | None:
+    if current.recorded_at <= known_at:
+        return current
+    found = c.execute(
+        f"SELECT digest, {rows.VERSION_COLUMNS} FROM memory_versions "  # noqa: S608
+        "WHERE number = ? AND recorded_at <= ? ORDER BY version DESC LIMIT 1",
+        (number, micros(known_at)),
+    ).fetchone()
+    if found is None:
+        return None
+    return rows.version_of(found[1:], cast("bytes | None", found[0]), current)
 
 
 # --- counting ----------------------------------------------------------------------------
@@ -213,8 +378,8 @@ def untexted_matching(c: apsw.Connection, query: Query, limit: int) -> list[tupl
 
 def by_type(c: apsw.Connection) -> dict[str, int]:
     """How many memories of each type."""
-    rows = c.execute("SELECT type, count(*) FROM memory_entries GROUP BY type ORDER BY type")
-    return {cast(str, kind): cast(int, count) for kind, count in rows}
+    found = c.execute("SELECT type, count(*) FROM memory_entries GROUP BY type ORDER BY type")
+    return {cast(str, kind): cast(int, count) for kind, count in found}
 
 
 def file_bytes(c: apsw.Connection) -> int:
@@ -224,19 +389,3 @@ def file_bytes(c: apsw.Connection) -> int:
 
 def _count(c: apsw.Connection, sql: str) -> int:
     return cast(int, c.execute(sql).fetchall()[0][0])
-
-
-def _entry(row: Sequence[Any]) -> Entry:
-    return Entry(
-        id=MemoryId(row[0]),
-        type=row[1],
-        content=row[2],
-        metadata=from_json(row[3]),
-        user_id=row[4],
-        session_id=row[5],
-        importance=row[6],
-        origin=cast(Origin, row[7]),
-        valid_from=moment(row[8]),
-        recorded_at=moment(row[9]),
-        version=row[10],
-    )
