@@ -105,7 +105,7 @@ async def open_sonia(config: Config, *, modules: Collection[str] = MODULES) -> A
         db = await enter(open_database(config.data / "sonia.db", MIGRATIONS))
         operator = await asyncio.to_thread(open_operator, config.data)
         control = await enter(open_control(services.eva_os, db))
-        routing = services.model_router
+        routing = _with_folder(config)
         if not TALKING.intersection(modules):
             routing = _without_chat(config)
         router = await enter(open_router(routing, services.memory_engine.embeddings, weights))
@@ -147,6 +147,17 @@ async def _alone(data: Path) -> AsyncIterator[None]:
         yield
     finally:
         await asyncio.to_thread(held.__exit__, None, None, None)
+
+
+def _with_folder(config: Config) -> ModelRouter:
+    """The router's section with its folder of models made absolute."""
+    routing = config.services.model_router
+    local = routing.providers.local
+    if not local.folder:
+        return routing
+    local = msgspec.structs.replace(local, folder=str(config.folder(local.folder)))
+    providers = msgspec.structs.replace(routing.providers, local=local)
+    return msgspec.structs.replace(routing, providers=providers)
 
 
 def _without_chat(config: Config) -> ModelRouter:

@@ -58,13 +58,20 @@ class ApiGateway(Listen, frozen=True, kw_only=True):
 
 
 class Local(Section, frozen=True, kw_only=True):
-    """llama.cpp in this process. `models` are names of the weights catalogue."""
+    """llama.cpp in this process. `models` are names of the weights catalogue.
+
+    `folder` holds further GGUF files of the user's own, each a model by its name in lower case.
+    """
 
     models: tuple[str, ...] = ("qwen2.5-coder-0.5b-instruct",)
+    folder: str = ""
     threads: Positive = 2
     context_tokens: Annotated[int, msgspec.Meta(ge=512)] = 8192
-    parallel: Positive = 1
+    parallel: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
     warm: bool = True
+    memory_budget_mb: Annotated[int, msgspec.Meta(ge=0)] = 0
+    idle_unload_s: Seconds = 900.0
+    stall_s: Seconds = 60.0
 
 
 class Ollama(Section, frozen=True, kw_only=True):

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from sonia.config_errors import Mistake, quoted
 
 if TYPE_CHECKING:
-    from sonia.config import Config, Listen, ModelRouter
+    from sonia.config import Config, Listen, Local, ModelRouter
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 PROVIDERS = ("local", "ollama", "anthropic", "openrouter")
@@ -75,11 +75,11 @@ def _profiles(router: ModelRouter) -> Iterator[Mistake]:
         if not models:
             yield Mistake((*path, profile), "expected at least one model, found an empty list.")
         for index, model in enumerate(models):
-            if wrong := _wrong_model(model, router.providers.local.models):
+            if wrong := _wrong_model(model, router.providers.local):
                 yield Mistake((*path, profile, f"[{index}]"), wrong)
 
 
-def _wrong_model(model: str, local: tuple[str, ...]) -> str | None:
+def _wrong_model(model: str, local: Local) -> str | None:
     provider, slash, name = model.partition("/")
     if not slash or not name or not model.isprintable() or " " in model:
         return (
@@ -88,10 +88,10 @@ def _wrong_model(model: str, local: tuple[str, ...]) -> str | None:
         )
     if provider not in PROVIDERS:
         return f"unknown provider {quoted(provider)}. Known providers: {', '.join(PROVIDERS)}."
-    if provider == "local" and name not in local:
+    if provider == "local" and name not in local.models and not local.folder:
         return (
             f"the local model '{name}' is not in services.model_router.providers.local.models "
-            f"({', '.join(local) or 'which is empty'}). Add it there or name one of those."
+            f"({', '.join(local.models) or 'which is empty'}). Add it there or name one of those."
         )
     return None
 
@@ -111,6 +111,9 @@ def _folders(config: Config) -> Iterator[Mistake]:
         ("paths", "data"): config.paths.data,
         ("paths", "logs"): config.paths.logs,
         ("paths", "models"): config.paths.models,
+        ("services", "model_router", "providers", "local", "folder"): (
+            config.services.model_router.providers.local.folder
+        ),
         ("services", "openclaw", "workspace"): config.services.openclaw.workspace,
     }
     found: dict[tuple[str, ...], Path] = {}

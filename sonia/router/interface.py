@@ -42,8 +42,10 @@ class ChatRequest(Value):
 
     `model` is a full id (`local/qwen2.5-coder-0.5b-instruct`, `anthropic/…`) and tried alone;
     without it the candidates of `profile` are tried in order. `tools` may be proposed, in
-    any number up to one per answer for local models. `json_schema` constrains the whole
-    answer to one JSON document and excludes `tools`. `temperature` in [0, 2].
+    any number up to one per answer for local models; `tool_choice` is `auto`, `none`, `required`
+    or the name of the one to call. `json_schema` constrains the whole answer to one JSON document
+    and excludes `tools`. `temperature` in [0, 2]; `top_p` in (0, 1]; the penalties in [-2, 2].
+    The answer ends before any text of `stop`.
     """
 
     messages: tuple[Message, ...]
@@ -53,6 +55,12 @@ class ChatRequest(Value):
     json_schema: dict[str, Any] | None = None
     max_tokens: int = 512
     temperature: float = 0.0
+    tool_choice: str = "auto"
+    top_p: float = 1.0
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
 
 
 class TextDelta(Value, tag="text"):

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from pathlib import Path
 
 import msgspec
 
-from sonia.config import EmbeddingModel, ModelRouter
+from sonia.config import EmbeddingModel, Local, ModelRouter
 from sonia.errors import InvalidRequest, SoniaError, Unavailable, UpstreamTimeout
 from sonia.router.backends.base import Backend, WeightsSource
+from sonia.router.backends.gguf import model_files
 from sonia.router.backends.local import LocalBackend
 from sonia.router.backends.remote import RemoteBackend, remote_backends
 from sonia.router.background import open_background
@@ -43,9 +45,10 @@ async def open_router(
     named = {model for models in config.profiles.values() for model in models}
     local_models = config.providers.local.models if config.providers.local.warm else ()
     at_once = {name for name in local_models if f"local/{name}" in named}
+    found = await asyncio.to_thread(_own_models, config.providers.local)
     async with open_background() as background:
         vectors = open_embeddings(embeddings, config, weights, background)
-        local = LocalBackend(config.providers.local, weights, background, at_once)
+        local = LocalBackend(config.providers.local, weights, background, at_once, found)
         yield FallbackRouter(config, local, remote_backends(config.providers), vectors)
 
 
@@ -76,6 +79,7 @@ class FallbackRouter:
             raise InvalidRequest("Use either tools or json_schema, not both.")
         if not request.messages:
             raise InvalidRequest("messages must have at least one message.")
+        _check_choice(request)
         request = msgspec.structs.replace(
             request,
             messages=tuple(map(harmless_message, request.messages)),
@@ -190,6 +194,19 @@ class FallbackRouter:
                     await stack.enter_async_context(attempt.pop_all())
                     return first, events
         raise failure or Unavailable("There is no candidate to try.")
+
+
+def _own_models(config: Local) -> dict[str, Path]:
+    return dict(model_files(Path(config.folder).expanduser())) if config.folder else {}
+
+
+def _check_choice(request: ChatRequest) -> None:
+    """Raise `InvalidRequest` when `tool_choice` asks for what is not offered."""
+    choice, names = request.tool_choice, [tool.name for tool in request.tools]
+    if choice in ("auto", "none") or choice in names or (choice == "required" and names):
+        return
+    offered = f"Offered are: {', '.join(names)}." if names else "No tools are offered."
+    raise InvalidRequest(f"tool_choice is {choice!r}. {offered}", field="tool_choice")
 
 
 async def _all(

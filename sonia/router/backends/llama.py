@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 BATCH_TOKENS = 64
 PROMPT_CACHE_MIB = 256
+# Beside weights and context: the prompt cache, and work space for a vocabulary's worth of scores.
+ENGINE_BYTES = (PROMPT_CACHE_MIB + 128) * 1_048_576
 LONGEST_SOCKET_PATH = 100
 SPINS = "1000"
 

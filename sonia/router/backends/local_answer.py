@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
+from sonia.errors import UpstreamError
+from sonia.router.backends.constraint import Constraint, schema_constraint
 from sonia.router.backends.llama import cut, refuse
 from sonia.router.backends.toolpick import (
-    PICK_TOKENS,
     SAY,
+    allowed_tools,
     picked,
     picking_grammar,
     picking_prompt,
+    showing_schema,
     speaking_prompt,
 )
 from sonia.router.interface import (
@@ -24,7 +28,7 @@ from sonia.router.interface import (
     TextDelta,
     ToolCallProposed,
 )
-from sonia.types import ToolCall, Usage
+from sonia.types import ToolCall, ToolSpec, Usage
 
 Chunk = dict[str, Any]
 
@@ -44,45 +48,81 @@ async def answer_events(
     local: Completing, request: ChatRequest, started_s: float
 ) -> AsyncGenerator[ChatEvent, None]:
     spent = _Spent(local.name, started_s)
-    if request.tools and request.messages and request.messages[-1].role == "user":
-        call = await _pick(local, request, spent)
+    if tools := allowed_tools(request):
+        call = await _pick(local, request, tools, spent)
         if call:
             yield ToolCallProposed(call=call)
             yield spent.finished("tool_calls")
             return
-    body = completion(
-        speaking_prompt(request.messages),
-        max_tokens=request.max_tokens,
-        temperature=request.temperature,
-    )
-    if request.json_schema is not None:
-        body["response_format"] = {
-            "type": "json_schema",
-            "json_schema": {"schema": request.json_schema},
-        }
-    async with local.chunks(body) as chunks:
+        if spent.reason == "length":
+            yield spent.finished()
+            return
+        spent.begin_again()
+    constraint = await _constraint(request)
+    async with local.chunks(_speaking(request, constraint)) as chunks:
         async for chunk in chunks:
             if text := spent.take(chunk):
+                if constraint:
+                    constraint.follow(text)
                 yield TextDelta(text=text)
+    if constraint and spent.reason == "stop" and not (constraint.complete or request.stop):
+        raise cut()
     yield spent.finished()
 
 
-async def _pick(local: Completing, request: ChatRequest, spent: _Spent) -> ToolCall | None:
+async def _constraint(request: ChatRequest) -> Constraint | None:
+    if request.json_schema is None:
+        return None
+    return await asyncio.to_thread(schema_constraint, request.json_schema)
+
+
+def _speaking(request: ChatRequest, constraint: Constraint | None) -> Chunk:
+    turns = speaking_prompt(request.messages)
+    options: dict[str, Any] = {
+        "max_tokens": request.max_tokens,
+        "temperature": request.temperature,
+        "top_p": request.top_p,
+        "frequency_penalty": request.frequency_penalty,
+        "presence_penalty": request.presence_penalty,
+    }
+    if request.seed is not None:
+        options["seed"] = request.seed
+    if request.stop:
+        options["stop"] = list(request.stop)
+    if constraint and request.json_schema:
+        options["grammar"] = constraint.grammar
+        turns = showing_schema(turns, request.json_schema)
+    return completion(turns, **options)
+
+
+async def _pick(
+    local: Completing, request: ChatRequest, tools: Sequence[ToolSpec], spent: _Spent
+) -> ToolCall | None:
+    """The call to make, None to speak or when `max_tokens` cut it (`spent.reason`: length).
+
+    The prompt lists every tool, whichever may be called, so that its beginning stays cached.
+    Raises `UpstreamError` when one had to be called and its arguments are not valid.
+    """
+    may_speak = request.tool_choice == "auto"
+    grammar = await asyncio.to_thread(picking_grammar, tools, may_speak=may_speak)
     body = completion(
         picking_prompt(request.messages, request.tools),
-        max_tokens=PICK_TOKENS,
-        grammar=picking_grammar(request.tools),
+        max_tokens=request.max_tokens,
+        grammar=grammar,
     )
+    says_at_once = not any(tool.name.startswith(SAY) for tool in tools)
     answer = ""
     async with local.chunks(body) as chunks:
         async for chunk in chunks:
             answer += spent.take(chunk)
-            if answer == SAY:  # the grammar has nothing more: do not wait for the end
+            if says_at_once and answer == SAY:  # nothing more can come: do not wait for the end
                 spent.stopped()
-                break
-    call = picked(answer, request.tools)
-    if call is None:
-        spent.begin_again()
+                return None
+    call = picked(answer, tools)
+    if call is None and not may_speak and spent.reason != "length":
+        raise UpstreamError(
+            "The local model found no valid arguments for a tool that it had to call."
+        )
     return call
 
 
@@ -103,6 +143,7 @@ class _Spent:
 
     def stopped(self) -> None:
         """Count a prompt that was left after its first token."""
+        self.reason = "stop"
         self._add(self._prompt.get("total", 0), 1, self._prompt.get("cache", 0))
 
     def take(self, chunk: Chunk) -> str:

@@ -18,13 +18,17 @@ from typing import Any
 
 import msgspec
 
+from sonia.errors import InvalidRequest
 from sonia.router.backends.base import fits
+from sonia.router.backends.constraint import schema_rule, unenforceable
+from sonia.router.interface import ChatRequest
+from sonia.router.markers import harmless
 from sonia.types import Message, ToolCall, ToolSpec, new_id
 
 SAY = "say"
-PICK_TOKENS = 256
 RECENT_MESSAGES = 6
 LONGEST_CHARS = 1200
+LONGEST_SCHEMA_CHARS = 4000
 
 Turn = dict[str, str]
 
@@ -71,13 +75,46 @@ def picking_prompt(messages: Sequence[Message], tools: Sequence[ToolSpec]) -> li
     ]
 
 
-def picking_grammar(tools: Sequence[ToolSpec]) -> str:
-    """A Lark grammar for llguidance: `say`, or a tool's name and arguments of its schema."""
-    lines = ["%llguidance {}", "start: " + " | ".join(['"say"', *_rules(tools)])]
-    for rule, tool in zip(_rules(tools), tools, strict=True):
-        schema = msgspec.json.encode(tool.parameters).decode()
-        lines.append(f"{rule}: {msgspec.json.encode(tool.name + ' ').decode()} %json {schema}")
+def allowed_tools(request: ChatRequest) -> tuple[ToolSpec, ...]:
+    """Those that the answer may call, by the request's `tool_choice`.
+
+    Nothing is called straight after a tool's result unless it has to be: a small model would
+    call again what it has just been told.
+    """
+    match request.tool_choice:
+        case "none":
+            return ()
+        case "auto":
+            asked = bool(request.messages) and request.messages[-1].role == "user"
+            return request.tools if asked else ()
+        case "required":
+            return request.tools
+        case name:
+            return tuple(tool for tool in request.tools if tool.name == name)
+
+
+def picking_grammar(tools: Sequence[ToolSpec], *, may_speak: bool = True) -> str:
+    """A Lark grammar for llguidance: `say`, or a tool's name and arguments of its schema.
+
+    What of a tool's schema no grammar can hold is left to `picked`. Raises `InvalidRequest`
+    for a schema that is none.
+    """
+    rules = [f"call{index}" for index, _ in enumerate(tools)]
+    spoken = ['"say"'] if may_speak else []
+    lines = ["%llguidance {}", "start: " + " | ".join([*spoken, *rules])]
+    for rule, tool in zip(rules, tools, strict=True):
+        name = msgspec.json.encode(tool.name + " ").decode()
+        lines.append(f"{rule}: {name} {_arguments_rule(tool)}")
     return "\n".join(lines)
+
+
+def _arguments_rule(tool: ToolSpec) -> str:
+    lenient = unenforceable(tool.parameters) is not None
+    if lenient and (refused := unenforceable(tool.parameters, lenient=True)):
+        raise InvalidRequest(
+            f"The parameters of tool {tool.name} are no JSON Schema: {refused}.", tool=tool.name
+        )
+    return schema_rule(tool.parameters, lenient=lenient)
 
 
 def picked(answer: str, tools: Sequence[ToolSpec]) -> ToolCall | None:
@@ -115,16 +152,22 @@ def speaking_prompt(messages: Sequence[Message]) -> list[Turn]:
     return turns
 
 
+def showing_schema(turns: list[Turn], schema: dict[str, Any]) -> list[Turn]:
+    """The prompt with the schema under its last turn, when short enough to be read."""
+    shown = harmless(msgspec.json.encode(schema).decode())
+    if not turns or len(shown) > LONGEST_SCHEMA_CHARS:
+        return turns
+    *before, last = turns
+    text = f"{last['content']}\n\nAnswer with one JSON document of this JSON Schema: {shown}"
+    return [*before, {**last, "content": text}]
+
+
 def _result(text: str, call: ToolCall | None, question: str) -> str:
     done = call_line(call.name, call.arguments) if call else "the tool"
     return (
         f"Result of {done}:\n{text}\n\n"
         f"Tell me in one sentence what this means for my question: {_short(question)}"
     )
-
-
-def _rules(tools: Sequence[ToolSpec]) -> list[str]:
-    return [f"call{index}" for index, _ in enumerate(tools)]
 
 
 def _names(tool: ToolSpec) -> str:
