@@ -1,6 +1,6 @@
 -- When a memory was true, what took its place, where it came from; a digest of every row.
--- `digest` is the SHA-256 of the row's other columns: null until the pass that follows an
--- upgrade has come by. `source` is JSON. Moments are microseconds since 1970.
+-- `digest` is the SHA-256 of the row's other columns: null in rows from before, which are not
+-- checked until they change. `source` is JSON. Moments are microseconds since 1970.
 
 ALTER TABLE memory_entries ADD COLUMN valid_to INTEGER;
 ALTER TABLE memory_entries ADD COLUMN superseded_by TEXT;
@@ -22,13 +22,3 @@ UPDATE memory_versions SET valid_from = (
 
 -- Older memories were made of what people said, in these turns.
 UPDATE memory_entries SET source = json_object('turn_id', turn_id) WHERE turn_id IS NOT NULL;
-
--- Who and what memories are about, by name as it was written, folded for finding.
-CREATE TABLE memory_entities (
-    folded TEXT NOT NULL,
-    number INTEGER NOT NULL REFERENCES memory_entries (number) ON DELETE CASCADE,
-    name TEXT NOT NULL,
-    PRIMARY KEY (folded, number)
-) STRICT, WITHOUT ROWID;
-
-CREATE INDEX memory_entities_by_number ON memory_entities (number);

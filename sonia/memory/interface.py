@@ -35,7 +35,7 @@ class SessionNotFound(NotFound):
 
 
 class EntryDamaged(Internal):
-    """The row is not what was written. It is kept aside, never served; a backup has it whole."""
+    """The row is not what was written, so it is not served."""
 
 
 class AlreadySuperseded(Conflict):

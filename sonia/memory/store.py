@@ -14,7 +14,7 @@ import apsw
 import msgspec
 
 from sonia.errors import InvalidRequest
-from sonia.memory import bookkeeping, entities, rows
+from sonia.memory import bookkeeping, rows
 from sonia.memory.columns import digest, likeness, maybe_micros, micros, moment
 from sonia.memory.interface import (
     AlreadySuperseded,
@@ -59,7 +59,6 @@ def insert(
         f"VALUES ({rows.ENTRY_MARKS}, ?, ?, ?)",
         (*row, source.turn_id, likeness(entry.content), digest(row)),
     )
-    entities.note(c, c.last_insert_rowid(), entry)
     return entry
 
 
@@ -115,8 +114,8 @@ def entry(c: apsw.Connection, memory_id: str) -> Entry:
     found = entries(c, [number]).get(number)
     if found is None:
         raise EntryDamaged(
-            "This memory is not what was written: its SHA-256 does not fit. Restore a backup "
-            "(sonia backup list), or forget it.",
+            "This memory is not what was written: its SHA-256 does not fit. Restore a copy "
+            "of the data folder from before, or forget it.",
             id=memory_id,
         )
     return found
@@ -200,7 +199,6 @@ def _next_version(c: apsw.Connection, old: Entry, new: Entry, at: dt.datetime) -
     _write(c, new)
     if new.content != old.content:
         bookkeeping.remove_vector(c, number)
-        entities.note(c, number, new)
     else:  # the indexes hold these words already
         c.execute(
             "UPDATE memory_entries SET "

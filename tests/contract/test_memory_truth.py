@@ -269,7 +269,7 @@ async def test_r05_a_row_that_is_not_what_was_written_is_never_served(
     async with opened(tmp_path) as memory:
         found = await memory.search(Query(query="I owe pounds"))
         listed = await memory.by_type("fact")
-        with pytest.raises(EntryDamaged, match="backup"):
+        with pytest.raises(EntryDamaged, match="not what was written"):
             await memory.recall(stored.id)
         await memory.forget(stored.id)
         with pytest.raises(EntryNotFound):
