@@ -33,7 +33,12 @@ from sonia.types import Message, ToolCall, ToolSpec, Usage, Value
 
 MAX_TEXTS = 256
 MAX_MESSAGES = 1000
+MAX_STOPS = 4
 Content = Annotated[str, msgspec.Meta(max_length=200_000)]
+
+
+StopText = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+Penalty = Annotated[float, msgspec.Meta(ge=-2, le=2)]
 
 
 class ChatBody(Value):
@@ -47,6 +52,12 @@ class ChatBody(Value):
     json_schema: dict[str, Any] | None = None
     max_tokens: Annotated[int, msgspec.Meta(ge=1, le=32_768)] = 512
     temperature: Annotated[float, msgspec.Meta(ge=0, le=2)] = 0.0
+    tool_choice: Annotated[str, msgspec.Meta(min_length=1, max_length=128)] = "auto"
+    top_p: Annotated[float, msgspec.Meta(gt=0, le=1)] = 1.0
+    seed: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)] | None = None
+    stop: Annotated[tuple[StopText, ...], msgspec.Meta(max_length=MAX_STOPS)] = ()
+    frequency_penalty: Penalty = 0.0
+    presence_penalty: Penalty = 0.0
     stream: bool = False
 
 
@@ -159,6 +170,12 @@ def _request(body: ChatBody) -> ChatRequest:
         json_schema=body.json_schema,
         max_tokens=body.max_tokens,
         temperature=body.temperature,
+        tool_choice=body.tool_choice,
+        top_p=body.top_p,
+        seed=body.seed,
+        stop=body.stop,
+        frequency_penalty=body.frequency_penalty,
+        presence_penalty=body.presence_penalty,
     )
 
 

@@ -197,7 +197,7 @@ class FallbackRouter:
 
 
 def _own_models(config: Local) -> dict[str, Path]:
-    return dict(model_files(Path(config.folder).expanduser())) if config.folder else {}
+    return dict(model_files(Path(config.folder))) if config.folder else {}
 
 
 def _check_choice(request: ChatRequest) -> None:

@@ -8,11 +8,19 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
+import msgspec
 import pytest
 from router_dialects import KEY, MODELS, TOOL, Upstream, call_lines, text_lines
 
 from sonia.config import EmbeddingModel, Local, ModelRouter, Ollama, Paid, Providers, Secret
-from sonia.errors import RateLimited, SoniaError, Unavailable, UpstreamError, UpstreamTimeout
+from sonia.errors import (
+    InvalidRequest,
+    RateLimited,
+    SoniaError,
+    Unavailable,
+    UpstreamError,
+    UpstreamTimeout,
+)
 from sonia.router import (
     AnswerCut,
     ChatEvent,
@@ -286,3 +294,68 @@ async def test_ollama_embeddings_are_normalised_and_teach_their_dimensions(
         assert vectors.tolist() == [[pytest.approx(0.6), pytest.approx(0.8)]]
         assert router.embeddings.dimensions == 2
         assert router.embeddings.space == "ollama/nomic-embed-text"
+
+
+@each_dialect
+async def test_the_sampling_that_was_chosen_reaches_the_provider(
+    upstream: Upstream, dialect: str
+) -> None:
+    upstream.lines = text_lines(dialect)
+    request = msgspec.structs.replace(_asked(), top_p=0.5, stop=("END",), seed=7)
+
+    async with _router(upstream, dialect) as router:
+        await _events(router, request)
+
+    sent = upstream.requests[-1]
+    sent |= sent.get("options", {})
+    assert sent["top_p"] == 0.5
+    assert sent.get("stop", sent.get("stop_sequences")) == ["END"]
+    assert sent.get("seed", 7) == 7
+    assert ("seed" in sent) == (dialect != "anthropic")  # which has none
+
+
+@pytest.mark.parametrize(
+    ("choice", "openrouter", "anthropic"),
+    [
+        (
+            TOOL.name,
+            {"type": "function", "function": {"name": "clock_read"}},
+            {"type": "tool", "name": "clock_read"},
+        ),
+        ("required", "required", {"type": "any"}),
+        ("none", "none", {"type": "none"}),
+    ],
+)
+@pytest.mark.parametrize("dialect", ["openrouter", "anthropic"])
+async def test_a_tool_choice_reaches_the_provider(
+    upstream: Upstream, dialect: str, choice: str, openrouter: Any, anthropic: Any
+) -> None:
+    upstream.lines = text_lines(dialect)
+    request = msgspec.structs.replace(_asked(TOOL), tool_choice=choice)
+
+    async with _router(upstream, dialect) as router:
+        await _events(router, request)
+
+    sent = upstream.requests[-1]["tool_choice"]
+    assert sent == (openrouter if dialect == "openrouter" else anthropic)
+
+
+async def test_ollama_is_offered_no_tools_when_none_may_be_called(upstream: Upstream) -> None:
+    upstream.lines = text_lines("ollama")
+    request = msgspec.structs.replace(_asked(TOOL), tool_choice="none")
+
+    async with _router(upstream, "ollama") as router:
+        await _events(router, request)
+
+    assert "tools" not in upstream.requests[-1]
+
+
+@pytest.mark.parametrize("choice", ["required", TOOL.name])
+async def test_what_ollama_cant_be_made_to_do_is_refused(upstream: Upstream, choice: str) -> None:
+    request = msgspec.structs.replace(_asked(TOOL), tool_choice=choice)
+
+    async with _router(upstream, "ollama") as router:
+        with pytest.raises(InvalidRequest, match="tool_choice"):
+            await _events(router, request)
+
+    assert upstream.requests == []

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
+import msgspec
 import pytest
 from litestar import Litestar
 from litestar.testing import TestClient
@@ -172,3 +173,36 @@ def test_a_wrong_body_is_an_invalid_request(body: dict[str, Any]) -> None:
     assert answer.status_code == 400
     assert answer.json()["error"]["code"] == "invalid_request"
     assert not router.asked
+
+
+def test_what_is_chosen_of_an_answer_reaches_the_model() -> None:
+    router = Scripted(TextDelta(text="Hi"), DONE)
+    tool = {"name": "file.read", "description": "", "parameters": {"type": "object"}}
+    chosen = {
+        "tool_choice": "file.read",
+        "top_p": 0.5,
+        "seed": 7,
+        "stop": ["END"],
+        "frequency_penalty": 1.0,
+        "presence_penalty": -1.0,
+    }
+
+    with client(router) as http:
+        answer = http.post("/chat", json={**HELLO, "tools": [tool], **chosen})
+
+    assert answer.status_code == 200
+    asked = msgspec.to_builtins(router.asked[0])
+    assert {name: asked[name] for name in chosen} == {**chosen, "stop": ("END",)}
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"top_p": 0}, {"seed": -1}, {"stop": [""]}, {"stop": ["a"] * 5}, {"tool_choice": ""}]
+)
+def test_a_choice_out_of_range_is_refused(wrong: dict[str, Any]) -> None:
+    router = Scripted()
+
+    with client(router) as http:
+        answer = http.post("/chat", json={**HELLO, **wrong})
+
+    assert answer.status_code == 400
+    assert router.asked == []

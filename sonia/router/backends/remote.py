@@ -150,6 +150,7 @@ class RemoteBackend:
             "stream_options": {"include_usage": True},
             "max_tokens": request.max_tokens,
             "temperature": request.temperature,
+            **_chosen(request),
             "num_retries": 0,
             "max_retries": 0,
             "api_base": self._base_url or None,
@@ -157,14 +158,28 @@ class RemoteBackend:
             "drop_params": True,
             "_skip_mcp_handler": True,  # would import a package we don't have
         }
-        if request.tools:
-            arguments["tools"] = _offered(request.tools)
+        arguments |= self._tools(request)
         if request.json_schema is not None:
             arguments["response_format"] = {
                 "type": "json_schema",
                 "json_schema": {"name": "answer", "schema": request.json_schema, "strict": True},
             }
         return {key: value for key, value in arguments.items() if value is not None}
+
+    def _tools(self, request: ChatRequest) -> dict[str, Any]:
+        """What may be called, and whether it must. Raises `InvalidRequest`."""
+        choice = request.tool_choice
+        if not request.tools:
+            return {}
+        if self.name != "ollama":
+            return {"tools": _offered(request.tools), "tool_choice": _tool_choice(choice)}
+        if choice not in ("auto", "none"):  # its protocol has no word for it
+            raise InvalidRequest(
+                f"Ollama can't be made to call a tool, so tool_choice {choice!r} is not possible "
+                "there. Use auto or none, or another model.",
+                field="tool_choice",
+            )
+        return {} if choice == "none" else {"tools": _offered(request.tools)}
 
 
 def remote_backends(config: Providers) -> tuple[RemoteBackend, ...]:
@@ -204,6 +219,27 @@ def _offered(tools: Sequence[ToolSpec]) -> list[dict[str, Any]]:
         {"type": "function", "function": {**msgspec.to_builtins(tool), "name": name}}
         for name, tool in named.items()
     ]
+
+
+def _chosen(request: ChatRequest) -> dict[str, Any]:
+    """The sampling that the request chose; what it left alone is the provider's to choose."""
+    untouched = ChatRequest(messages=())
+    names = ("top_p", "seed", "stop", "frequency_penalty", "presence_penalty")
+    chosen = {name: getattr(request, name) for name in names}
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in chosen.items()
+        if value != getattr(untouched, name)
+    }
+
+
+def _tool_choice(choice: str) -> str | dict[str, Any] | None:
+    """As OpenAI says it; None is the provider's default, which is auto."""
+    if choice == "auto":
+        return None
+    if choice in ("none", "required"):
+        return choice
+    return {"type": "function", "function": {"name": wire_name(choice)}}
 
 
 def _message(message: Message) -> dict[str, Any]:
