@@ -9,7 +9,6 @@ ALTER TABLE memory_entries ADD COLUMN pinned INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE memory_entries ADD COLUMN source TEXT NOT NULL DEFAULT '{}';
 ALTER TABLE memory_entries ADD COLUMN digest BLOB;
 
-
 ALTER TABLE memory_versions ADD COLUMN valid_from INTEGER;
 ALTER TABLE memory_versions ADD COLUMN valid_to INTEGER;
 ALTER TABLE memory_versions ADD COLUMN superseded_by TEXT;

@@ -41,9 +41,9 @@ def find(c: apsw.Connection, search: Search) -> tuple[Hit, ...]:
         parts, weight = ranking.fused({"newest": store.newest(c, query, search.at)}), 0.0
         entries = store.seen(c, list(parts), query, search.at)
     recent = {
-        number: ranking.recency(
-            (search.at - entry.recorded_at) / DAY, search.settings.half_life_days
-        )
+        number: 1.0
+        if entry.pinned
+        else ranking.recency((search.at - entry.recorded_at) / DAY, search.settings.half_life_days)
         for number, entry in entries.items()
     }
     best = ranking.ordered(parts, recent, weight)[: query.limit]

@@ -39,6 +39,7 @@ class StoreBody(Value):
     user_id: Name = "owner"
     session_id: Name | None = None
     valid_from: dt.datetime | None = None
+    valid_to: dt.datetime | None = None
     importance: Unit = 0.5
 
 
@@ -70,6 +71,7 @@ def _memories(memory: Memory) -> list[Any]:
                     user_id=data.user_id,
                     session_id=data.session_id,
                     valid_from=data.valid_from,
+                    valid_to=data.valid_to,
                     importance=data.importance,
                 )
             )

@@ -85,7 +85,7 @@ class Entry(Value):
 
     It holds in `[valid_from, valid_to)`. `recorded_at` is when this version was written, and it
     was believed until the next one was; `superseded_by` names the memory that took its place.
-    What is `pinned` does not decay; what is archived is found only when asked for.
+    What is `pinned` does not fade; what is archived is found only when asked for.
     """
 
     id: MemoryId
@@ -267,7 +267,7 @@ class Memory(Protocol):
         ...
 
     async def pin(self, memory_id: MemoryId, *, pinned: bool = True) -> Entry:
-        """Exempt it from decay, or no longer. No new version. Raises `EntryNotFound`."""
+        """Have it rank as if of today, or no longer. No new version. Raises `EntryNotFound`."""
         ...
 
     async def archive(self, memory_id: MemoryId, *, archived: bool = True) -> Entry:

@@ -94,7 +94,7 @@ class KeepsMemories:
         return entry
 
     async def pin(self, memory_id: MemoryId, *, pinned: bool = True) -> Entry:
-        """Exempt it from decay, or no longer. Raises `EntryNotFound`."""
+        """Have it rank as if of today, or no longer. Raises `EntryNotFound`."""
         note = self._parts.note("memory.pinned" if pinned else "memory.unpinned")
         known_id = checked_text(memory_id, "id")
 

@@ -88,24 +88,16 @@ def number_of(c: apsw.Connection, memory_id: str) -> int:
 
 def entries(c: apsw.Connection, numbers: Sequence[int]) -> dict[int, Entry]:
     """The memories with these numbers, those that are still there and undamaged."""
-    return {number: found for number, found in _read(c, numbers) if isinstance(found, Entry)}
-
-
-def damaged(c: apsw.Connection, numbers: Sequence[int]) -> list[int]:
-    """Which of these rows are not what was written."""
-    return [number for number, found in _read(c, numbers) if not isinstance(found, Entry)]
-
-
-def _read(c: apsw.Connection, numbers: Sequence[int]) -> list[tuple[int, Entry | None]]:
     found = c.execute(
         f"SELECT number, digest, {rows.ENTRY_COLUMNS} FROM memory_entries "  # noqa: S608
         "WHERE number IN (SELECT value FROM json_each(?))",
         (json.dumps(numbers),),
     )
-    return [
-        (cast(int, number), rows.entry_of(row, cast("bytes | None", digest_)))
+    return {
+        cast(int, number): entry
         for number, digest_, *row in found
-    ]
+        if (entry := rows.entry_of(row, cast("bytes | None", digest_))) is not None
+    }
 
 
 def entry(c: apsw.Connection, memory_id: str) -> Entry:

@@ -140,3 +140,17 @@ async def test_an_unknown_id_is_not_found(client: httpx.AsyncClient, path: str) 
 )
 async def test_a_wrong_page_is_refused(client: httpx.AsyncClient, query: str) -> None:
     assert (await client.get(f"/memory/v1/memory/query?{query}")).status_code == 400
+
+
+async def test_a_memory_that_is_over_is_found_as_of_its_time(client: httpx.AsyncClient) -> None:
+    period = {"valid_from": "2020-01-01T00:00:00Z", "valid_to": "2021-01-01T00:00:00Z"}
+    stored = await data_of(await client.post("/memory/store", json={**BISCUIT, **period}))
+    query = {"query": "dog", "mode": "text"}
+
+    now = await data_of(await client.post("/memory/search", json=query))
+    then = await data_of(
+        await client.post("/memory/search", json={**query, "as_of": "2020-06-01T00:00:00Z"})
+    )
+
+    assert now["hits"] == []
+    assert [hit["entry"]["id"] for hit in then["hits"]] == [stored["id"]]
