@@ -24,6 +24,7 @@ from sonia.errors import Conflict
 from sonia.gateway import Doorway, FrontDoor
 from sonia.gateway.http import routes as gateway_routes
 from sonia.health import health_routes
+from sonia.intake import Intake
 from sonia.memory.http import routes as memory_routes
 from sonia.router.http import routes as router_routes
 from sonia.running import Running, announce
@@ -151,7 +152,13 @@ def build(sonia: Sonia, ports: Mapping[str, int]) -> FrontDoor:
         receive_timeout_s=gateway.request_timeout_s,
         hosts=gateway.allowed_hosts,
         origins=gateway.allowed_origins,
+        intakes=_intakes(sonia, ports),
     )
+
+
+def _intakes(sonia: Sonia, modules: Collection[str]) -> dict[str, Intake]:
+    """The paths that take uploads, of every module served: `{"/memory/…": Intake(…)}`."""
+    return {}
 
 
 def _routes(sonia: Sonia, module: str) -> Router:

@@ -13,7 +13,17 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sonia.envelope import Exchange, correlation_id, current, encode_failure, enter
-from sonia.errors import Forbidden, InvalidRequest, PayloadTooLarge, SoniaError, UpstreamTimeout
+from sonia.errors import Forbidden, SoniaError
+from sonia.gateway.receiving import (
+    MEDIA_TYPES,
+    ReceiveTimeout,
+    check_type,
+    one,
+    replayed,
+    too_large,
+    upload,
+)
+from sonia.intake import Intake
 from sonia.log import get_logger
 from sonia.types import Value, new_id
 
@@ -22,7 +32,6 @@ Scope = dict[str, Any]
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 DISCARD_BYTES = 64 * 1024 * 1024
 OPENINGS = ("http.response.start", "websocket.accept", "websocket.http.response.start")
-MEDIA_TYPES = ("application/json", "application/problem+json")
 _VISIBLE = re.compile(r"^[\x21-\x7e]{1,128}$")
 _TRACE = re.compile(r"^(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
@@ -33,14 +42,6 @@ class Doorway(Value):
     service: str
     prefix: str
     segments: frozenset[str]
-
-
-class ReceiveTimeout(UpstreamTimeout):
-    """The body did not arrive in time."""
-
-    code = "invalid_request"
-    status = 408
-    retryable = False
 
 
 class FrontDoor:
@@ -60,12 +61,14 @@ class FrontDoor:
         receive_timeout_s: float,
         hosts: Iterable[str] = (),
         origins: Iterable[str] = (),
+        intakes: Mapping[str, Intake] | None = None,
     ) -> None:
         self._app = app
         self._ports = dict(ports)
         self._prefixes = {door.prefix.strip("/"): door for door in doorways}
         self._max_body_bytes = max_body_bytes
         self._receive_timeout_s = receive_timeout_s
+        self._intakes = dict(intakes or {})
         names = [*LOOPBACK_NAMES, *hosts]
         self._hosts = {f"{name}:{port}" for name in names for port in self._ports}
         self._origins = {f"http://{host}" for host in self._hosts} | set(origins)
@@ -88,7 +91,9 @@ class FrontDoor:
     ) -> None:
         try:
             self._check(scope, headers)
-            if scope["type"] == "http":
+            if intake := self._intakes.get(scope["path"]):
+                receive = upload(intake, headers, receive)
+            elif scope["type"] == "http":
                 receive = await self._receive_body(scope, headers, receive)
         except SoniaError as error:
             await _refuse(scope, headers, error, send)
@@ -98,8 +103,8 @@ class FrontDoor:
     # --- naming --------------------------------------------------------------------------
 
     def _named(self, scope: Scope, headers: Mapping[str, list[str]]) -> Scope:
-        given = _one(headers, "x-correlation-id")
-        trace = _TRACE.match(_one(headers, "traceparent"))
+        given = one(headers, "x-correlation-id")
+        trace = _TRACE.match(one(headers, "traceparent"))
         path, door = self._resolve(scope)
         service = door.service if door else "api-gateway"
         enter(
@@ -137,13 +142,13 @@ class FrontDoor:
         origin = ", ".join(headers.get("origin", []))
         if origin and origin.lower() not in self._origins:
             raise Forbidden(f"Pages of {origin!r} may not talk to Sonia.")
-        if _one(headers, "sec-fetch-site") in ("cross-site", "same-site") and not origin:
+        if one(headers, "sec-fetch-site") in ("cross-site", "same-site") and not origin:
             raise Forbidden("Pages of other sites may not talk to Sonia.")
 
     async def _receive_body(
         self, scope: Scope, headers: Mapping[str, list[str]], receive: Any
     ) -> Any:
-        length = _one(headers, "content-length")
+        length = one(headers, "content-length")
         if not length.isdigit() and not headers.get("transfer-encoding"):
             return receive
         try:
@@ -154,58 +159,31 @@ class FrontDoor:
                 f"The body did not arrive within {self._receive_timeout_s:g} s."
             ) from error
         if body:
-            _check_type(_one(headers, "content-type"))
-        return _replay(body, gone, receive)
+            check_type(headers, MEDIA_TYPES)
+        return replayed(body, gone, receive)
 
     async def _read(
         self, receive: Any, length: str, headers: Mapping[str, list[str]]
     ) -> tuple[bytes, bool]:
-        too_large = length.isdigit() and int(length) > self._max_body_bytes
-        waits = _one(headers, "expect").lower() == "100-continue"
+        excess = length.isdigit() and int(length) > self._max_body_bytes
+        waits = one(headers, "expect").lower() == "100-continue"
         chunks: list[bytes] = []
-        size, more = 0, not (too_large and waits)
+        size, more = 0, not (excess and waits)
         while more:
             message = await receive()
             if message["type"] == "http.disconnect":
                 return b"", True
             chunk = message.get("body", b"")
             size += len(chunk)
-            too_large = too_large or size > self._max_body_bytes
-            if too_large:
+            excess = excess or size > self._max_body_bytes
+            if excess:
                 chunks.clear()
             else:
                 chunks.append(chunk)
             more = message.get("more_body", False) and size <= DISCARD_BYTES
-        if too_large:
-            limit = self._max_body_bytes
-            raise PayloadTooLarge(f"The body is over {limit} bytes.", limit_bytes=limit)
+        if excess:
+            raise too_large(self._max_body_bytes)
         return b"".join(chunks), False
-
-
-def _check_type(content_type: str) -> None:
-    kind = content_type.partition(";")[0].strip().lower()
-    if kind not in MEDIA_TYPES:
-        raise InvalidRequest(
-            f"The body's content type is {kind or 'missing'!r}. "
-            "Send JSON with the header 'Content-Type: application/json'.",
-            content_type=kind,
-        )
-
-
-def _replay(body: bytes, gone: bool, receive: Any) -> Any:
-    told = False
-
-    async def again() -> dict[str, Any]:
-        nonlocal told
-        if gone:
-            return {"type": "http.disconnect"}
-        if not told:
-            told = True
-            return {"type": "http.request", "body": body, "more_body": False}
-        message: dict[str, Any] = await receive()
-        return message
-
-    return again
 
 
 class _Sent:
@@ -240,7 +218,7 @@ def _log(scope: Scope, status: int) -> None:
 async def _refuse(
     scope: Scope, headers: Mapping[str, list[str]], error: SoniaError, send: Any
 ) -> None:
-    status, fields, body = encode_failure(error, _one(headers, "accept"))
+    status, fields, body = encode_failure(error, one(headers, "accept"))
     prefix = "http.response"
     if scope["type"] == "websocket":
         if "websocket.http.response" not in (scope.get("extensions") or {}):
@@ -258,8 +236,3 @@ def _headers(scope: Scope) -> dict[str, list[str]]:
     for name, value in scope["headers"]:
         found.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
     return found
-
-
-def _one(headers: Mapping[str, list[str]], name: str) -> str:
-    values = headers.get(name, [])
-    return values[0] if len(values) == 1 else ""

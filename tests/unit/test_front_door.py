@@ -8,7 +8,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from sonia.errors import PayloadTooLarge
 from sonia.gateway import Doorway, FrontDoor
+from sonia.gateway.receiving import ReceiveTimeout
+from sonia.intake import Intake
 
 GATEWAY = Doorway(service="api-gateway", prefix="", segments=frozenset({"v1", "healthz"}))
 MEMORY = Doorway(
@@ -18,6 +21,9 @@ TOOLS = Doorway(
     service="openclaw", prefix="/tools", segments=frozenset({"tools", "execute", "healthz", ""})
 )
 PORTS = {7000: GATEWAY, 7020: MEMORY, 7040: TOOLS}
+
+
+UPLOADS = Intake(media_types=("multipart/form-data",), max_body_bytes=3000, idle_timeout_s=0.05)
 
 
 class Reached:
@@ -282,3 +288,78 @@ async def test_problem_details_are_given_to_those_who_ask_for_them(knock: Knock)
     body = msgspec.json.decode(knock.sent[1]["body"])
     assert knock.headers["content-type"] == "application/problem+json"
     assert (body["status"], body["code"]) == (403, "forbidden")
+
+
+# --- uploads -----------------------------------------------------------------------------
+
+FORM = ("content-type", "multipart/form-data; boundary=b")
+
+
+class Uploading:
+    """An app that reads its body to the end, as one that takes an upload does."""
+
+    def __init__(self) -> None:
+        self.pieces: list[bytes] = []
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        more = True
+        while more:
+            message = await receive()
+            self.pieces.append(message["body"])
+            more = message["more_body"]
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"{}"})
+
+
+@pytest.fixture
+def uploading() -> Uploading:
+    return Uploading()
+
+
+@pytest.fixture
+def bring(uploading: Uploading) -> Knock:
+    door = FrontDoor(
+        uploading,
+        ports=PORTS,
+        doorways=PORTS.values(),
+        max_body_bytes=1000,
+        receive_timeout_s=0.05,
+        intakes={"/v1/upload": UPLOADS},
+    )
+    return Knock(door)
+
+
+async def test_an_upload_is_handed_on_as_it_arrives(bring: Knock, uploading: Uploading) -> None:
+    await bring("/v1/upload", headers=[FORM, ("content-length", "2400")], chunks=[b"x" * 800] * 3)
+
+    assert bring.status == 200
+    assert [len(piece) for piece in uploading.pieces] == [800, 800, 800]
+
+
+async def test_an_upload_that_says_it_is_too_large_is_refused_unread(
+    bring: Knock, uploading: Uploading
+) -> None:
+    await bring("/v1/upload", headers=[FORM, ("content-length", "3001")], chunks=[b"x"])
+
+    assert bring.status == 413
+    assert uploading.pieces == []
+
+
+async def test_an_upload_that_grows_too_large_is_stopped(bring: Knock) -> None:
+    chunked = [FORM, ("transfer-encoding", "chunked")]
+
+    with pytest.raises(PayloadTooLarge):
+        await bring("/v1/upload", headers=chunked, chunks=[b"x" * 800] * 5)
+
+
+async def test_an_upload_that_pauses_for_too_long_is_ended(bring: Knock) -> None:
+    with pytest.raises(ReceiveTimeout):
+        await bring("/v1/upload", headers=[FORM, ("content-length", "2400")])
+
+
+async def test_an_upload_of_another_type_is_refused(bring: Knock, uploading: Uploading) -> None:
+    await bring("/v1/upload", headers=[JSON, ("content-length", "2")], chunks=[b"{}"])
+
+    assert bring.status == 400
+    assert "multipart/form-data" in bring.error["message"]
+    assert uploading.pieces == []
