@@ -132,9 +132,17 @@ class Ranking(Section, frozen=True, kw_only=True):
 
 
 class Search(Section, frozen=True, kw_only=True):
-    """How memories are taken up: `batch_size` texts are embedded at once."""
+    """How memories are taken up and looked for.
+
+    `batch_size` texts are embedded at once; `hnsw_ef` vectors are compared exactly for each
+    question. `bm25_k1` is how soon a repeated word stops counting, `bm25_b` how much a long text
+    is held against it (Robertson and Zaragoza, 2009).
+    """
 
     batch_size: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 32
+    hnsw_ef: Annotated[int, msgspec.Meta(ge=1, le=4096)] = 200
+    bm25_k1: Annotated[float, msgspec.Meta(ge=0, le=10)] = 1.2
+    bm25_b: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.75
 
 
 class MemoryEngine(Listen, frozen=True, kw_only=True):

@@ -78,7 +78,7 @@ def test_every_key_of_every_section_is_in_the_shipped_file() -> None:
     for line in SHIPPED.read_text().splitlines():
         if header := re.fullmatch(r"\[(.+)\]", line):
             written[header[1]] = names = set()
-        elif key := re.match(r"(?:# )?([a-z_]+) =", line):
+        elif key := re.match(r"(?:# )?([a-z0-9_]+) =", line):
             names.add(key[1])
 
     for path, keys in sections():
@@ -113,6 +113,15 @@ def test_the_deployment_guides_example_loads_as_it_stands(tmp_path: Path) -> Non
     assert config.services.memory_engine.embeddings.provider == "ollama"
     assert config.services.memory_engine.embeddings.model == "nomic-embed-text"
     assert config.services.model_router.providers.ollama.base_url == "http://127.0.0.1:11434"
+
+
+def test_the_deployment_guides_search_knobs_load_below_services(tmp_path: Path) -> None:
+    tuned = {"batch_size": 64, "hnsw_ef": 128, "bm25_k1": 1.5, "bm25_b": 0.75}
+    text = json.dumps({"services": {"memory_engine": {"search": tuned}}})
+
+    config = load(write(tmp_path / "sonia.json", text), {})
+
+    assert msgspec.to_builtins(config.services.memory_engine.search) == tuned
 
 
 @pytest.mark.parametrize(("name", "text"), [("a.toml", ""), ("a.json", " \n"), ("a.json", "{}")])
@@ -199,6 +208,8 @@ def test_relative_folders_are_below_the_file_and_absolute_ones_stay(tmp_path: Pa
         ("shutdown.grace_s", float("nan"), "a number, above 0, at most 604800, found nan"),
         ("shutdown.grace_s", float("inf"), "found inf"),
         ("paths.data", "", "a string that is not empty"),
+        ("services.memory_engine.search.hnsw_ef", 0, "an integer, at least 1, at most 4096"),
+        ("services.memory_engine.search.bm25_b", 1.5, "a number, at least 0, at most 1"),
         ("services", [], "expected a table, found a list"),
         ("services.model_router.profiles", {"x": "a/b"}, "a list like"),
         (KEY_PATH, 12345, "expected a string (the secret itself"),
