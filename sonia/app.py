@@ -24,7 +24,7 @@ from sonia.memory import Memory, open_memory
 from sonia.router import Router, open_router
 from sonia.running import holding
 from sonia.tools import Tools, open_tools
-from sonia.voice import TalkingSessions, open_voice
+from sonia.voice import Speech, TalkingSessions, open_speech, open_voice
 from sonia.weights import Weights, needed
 
 # Each module, and the key of its section in the configuration.
@@ -62,6 +62,7 @@ class Sonia(msgspec.Struct, frozen=True, kw_only=True):
     tools: Tools
     turns: Turns
     voice: TalkingSessions
+    speech: Speech
 
     def probes(self) -> dict[str, Probe]:
         """Each module's own account of itself, by the module's name."""
@@ -69,10 +70,13 @@ class Sonia(msgspec.Struct, frozen=True, kw_only=True):
             "gateway": self._edge,
             "router": self.router.probe,
             "memory": self.memory.probe,
-            "voice": self.voice.probe,
+            "voice": self._talking,
             "tools": self.tools.probe,
             "control": self.control.probe,
         }
+
+    async def _talking(self) -> dict[str, object]:
+        return {**await self.voice.probe(), **self.speech.states()}
 
     async def _edge(self) -> dict[str, object]:
         progress = [self.weights.progress(name) for name in needed(self.config)]
@@ -119,6 +123,8 @@ async def open_sonia(config: Config, *, modules: Collection[str] = MODULES) -> A
             open_turns(services.api_gateway, router=router, memory=memory, tools=tools, bus=bus)
         )
         voice = await enter(open_voice(services.pipecat, turns))
+        files = weights.entry("kokoro-voices").files
+        speech = await enter(open_speech(weights, [file.path for file in files]))
         stack.callback(control.plan_with(tools))
         sonia = Sonia(
             config=config,
@@ -132,6 +138,7 @@ async def open_sonia(config: Config, *, modules: Collection[str] = MODULES) -> A
             tools=tools,
             turns=turns,
             voice=voice,
+            speech=speech,
         )
         for module, probe in sonia.probes().items():
             stack.callback(control.watch(KEYS[module], probe))

@@ -160,6 +160,8 @@ class Pipecat(Listen, frozen=True, kw_only=True):
     port: Port = 7030
     max_sessions: Positive = 64
     max_message_bytes: Positive = 1_048_576
+    max_audio_bytes: Positive = 104_857_600
+    max_audio_s: Seconds = 3600.0
 
 
 class OpenClaw(Listen, frozen=True, kw_only=True):

@@ -158,7 +158,13 @@ def build(sonia: Sonia, ports: Mapping[str, int]) -> FrontDoor:
 
 def _intakes(sonia: Sonia, modules: Collection[str]) -> dict[str, Intake]:
     """The paths that take uploads, of every module served: `{"/memory/…": Intake(…)}`."""
-    return {}
+    if "gateway" not in modules:
+        return {}
+    sound = Intake(
+        media_types=("multipart/form-data",),
+        max_body_bytes=sonia.config.services.pipecat.max_audio_bytes,
+    )
+    return {"/v1/audio/transcriptions": sound, "/v1/audio/translations": sound}
 
 
 def _routes(sonia: Sonia, module: str) -> Router:
@@ -170,13 +176,15 @@ def _routes(sonia: Sonia, module: str) -> Router:
                 control=sonia.control,
                 operator=sonia.operator,
                 memory=sonia.memory,
+                speech=sonia.speech,
+                longest_audio_s=sonia.config.services.pipecat.max_audio_s,
             )
         case "router":
             return Router(path="/router", route_handlers=router_routes(sonia.router))
         case "memory":
             return memory_routes(sonia.memory)
         case "voice":
-            return voice_routes(sonia.voice)
+            return voice_routes(sonia.voice, sonia.speech)
         case "tools":
             return tools_routes(sonia.tools)
         case _:

@@ -11,7 +11,18 @@ from typing import Any
 from sonia.errors import SoniaError
 from sonia.version import VERSION
 
-COMMANDS = ("serve", "stop", "status", "chat", "approvals", "models", "config", "doctor")
+COMMANDS = (
+    "serve",
+    "stop",
+    "status",
+    "chat",
+    "approvals",
+    "models",
+    "config",
+    "doctor",
+    "transcribe",
+    "say",
+)
 FAILED, USAGE, INTERRUPTED, PIPE_CLOSED = 1, 2, 130, 141
 ABOUT = "A whole personal assistant in one process: it talks, remembers and acts, as you allow."
 EPILOG = """\
@@ -19,6 +30,8 @@ examples:
   sonia serve                      start, and stay in this terminal
   sonia chat                       talk; Ctrl-C stops an answer, Ctrl-D leaves
   sonia chat "What time is it?"    one question, one answer
+  sonia transcribe talk.mp3        write down what is said in a file
+  sonia say "Good morning"         say it aloud, or into a file with -o
   sonia status                     is everything well?
   sonia doctor                     what is wrong, and what to do about it
   sonia COMMAND --help             more about one command

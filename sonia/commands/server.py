@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -93,6 +93,21 @@ class Server:
                     _unwrapped(answer.status, answer.read(MAX_ANSWER_BYTES))
             yield _events(answer, self.running)
 
+    @contextmanager
+    def bytes(
+        self, path: str, body: Iterable[bytes] | bytes, headers: Mapping[str, str]
+    ) -> Iterator[http.client.HTTPResponse]:
+        """Enter to POST `body` and read an answer that is no envelope. Raises `Refused`."""
+        with closing(self._connect(GATEWAY, TIMEOUT_S)) as line:
+            with _translated(self.running):
+                line.request("POST", path, body, dict(headers))
+                if line.sock:
+                    line.sock.settimeout(None)  # a long recording takes its time
+                answer = line.getresponse()
+                if answer.status != 200:
+                    _unwrapped(answer.status, answer.read(MAX_ANSWER_BYTES))
+            yield answer
+
     def _call(
         self,
         method: str,
@@ -139,10 +154,11 @@ def _json(content: bytes) -> Any:
 
 def _unwrapped(status: int, content: bytes) -> Any:
     envelope = _json(content)
-    if not isinstance(envelope, dict) or "ok" not in envelope:
+    failure = envelope.get("error") if isinstance(envelope, dict) else None
+    if not isinstance(envelope, dict) or ("ok" not in envelope and not isinstance(failure, dict)):
         raise UpstreamError(f"An answer with status {status} that is not Sonia's.")
-    if not envelope["ok"]:
-        failure = envelope.get("error") or {}
+    if not envelope.get("ok"):
+        failure = failure or {}
         raise Refused(
             str(failure.get("message") or f"refused with status {status}"),
             code=failure.get("code"),

@@ -13,11 +13,13 @@ from litestar.response import Stream
 from sonia.client import while_connected
 from sonia.control import Approval, ApprovalState, Control, Operator
 from sonia.envelope import Envelope, answer
+from sonia.gateway.audio import audio_routes
 from sonia.gateway.streaming import server_sent, whole
 from sonia.memory import Memory, Session, Utterance
 from sonia.tools import Call, Outcome, Tools
 from sonia.turn import Reply, Text, TurnRequest, Turns
 from sonia.types import DEFAULT_USER, ApprovalId, Value
+from sonia.voice import Speech
 
 UserName = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
 SessionName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.:\-]{1,128}$")]
@@ -90,7 +92,14 @@ DEPENDENCIES = ("memory_engine", "model_router", "openclaw", "pipecat", "eva_os"
 
 
 def routes(
-    *, turns: Turns, tools: Tools, control: Control, operator: Operator, memory: Memory
+    *,
+    turns: Turns,
+    tools: Tools,
+    control: Control,
+    operator: Operator,
+    memory: Memory,
+    speech: Speech,
+    longest_audio_s: float,
 ) -> Router:
     """The gateway's handlers; it has no prefix."""
     return Router(
@@ -100,6 +109,7 @@ def routes(
             *_actions(tools),
             *_approvals(control, operator),
             *_sessions(memory),
+            *audio_routes(speech, longest_audio_s),
             _deps(control),
         ],
         tags=["api-gateway"],

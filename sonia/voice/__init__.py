@@ -1,5 +1,7 @@
-"""Voice: sessions and their sockets."""
+"""Voice: sessions and their sockets; speech to text and text to speech."""
 
+from sonia.voice.codec import FORMATS, Encoder, decoded
+from sonia.voice.engines.opening import open_speech
 from sonia.voice.interface import (
     Responder,
     StartSession,
@@ -8,13 +10,35 @@ from sonia.voice.interface import (
     VoiceSessionNotFound,
 )
 from sonia.voice.service import TalkingSessions, open_voice
+from sonia.voice.speech import (
+    Hearing,
+    Speaker,
+    Speech,
+    Transcriber,
+    Transcript,
+    VoiceInfo,
+    heard,
+    joined,
+)
 
 __all__ = [
+    "FORMATS",
+    "Encoder",
+    "Hearing",
     "Responder",
+    "Speaker",
+    "Speech",
     "StartSession",
     "TalkingSessions",
+    "Transcriber",
+    "Transcript",
     "Voice",
+    "VoiceInfo",
     "VoiceSession",
     "VoiceSessionNotFound",
+    "decoded",
+    "heard",
+    "joined",
+    "open_speech",
     "open_voice",
 ]

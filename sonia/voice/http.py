@@ -16,6 +16,7 @@ from sonia.types import Value
 from sonia.voice.conversation import Conversation
 from sonia.voice.interface import Frame, StartSession, VoiceSession
 from sonia.voice.service import TalkingSessions
+from sonia.voice.speech import Speech, VoiceInfo
 
 GOING_AWAY = 1001
 POLICY = 1008
@@ -27,7 +28,7 @@ class StopBody(Value):
     session_id: str
 
 
-def routes(voice: TalkingSessions) -> Router:
+def routes(voice: TalkingSessions, speech: Speech) -> Router:
     """Voice's handlers, below `/voice`."""
 
     @post("/session/start", status_code=200)
@@ -59,7 +60,11 @@ def routes(voice: TalkingSessions) -> Router:
     async def talk(socket: WebSocket[Any, Any, Any], session_id: FromPath[str]) -> None:
         await _talk(voice, socket, session_id)
 
-    handlers = [session_start, session, session_stop, session_interrupt, talk]
+    @get("/voices")
+    async def voices() -> Envelope[tuple[VoiceInfo, ...]]:
+        return answer(speech.speaker.voices())
+
+    handlers = [session_start, session, session_stop, session_interrupt, talk, voices]
     return Router(path="/voice", route_handlers=handlers, tags=["pipecat"])
 
 

@@ -1,0 +1,1 @@
+"""Engines behind `Transcriber` and `Speaker`, one file each."""
