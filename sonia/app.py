@@ -14,15 +14,18 @@ from pathlib import Path
 import msgspec
 
 from sonia.config import Config, Local, ModelRouter
+from sonia.control import PLACES as CONTROLS_PLACES
 from sonia.control import Control, Operator, open_control, open_operator
 from sonia.db import Database, open_database
 from sonia.errors import ConfigurationError
 from sonia.events import Bus
 from sonia.gateway import Turns, open_turns
 from sonia.health import Probe
+from sonia.memory import PLACES as MEMORYS_PLACES
 from sonia.memory import Memory, open_memory
 from sonia.router import Router, open_router
 from sonia.running import holding
+from sonia.tools import PLACES as TOOLS_PLACES
 from sonia.tools import Tools, open_tools
 from sonia.voice import Speech, TalkingSessions, open_speech, open_voice
 from sonia.weights import Weights, needed
@@ -42,6 +45,9 @@ HERE = Path(__file__).parent
 MIGRATIONS = HERE / "_migrations"
 if not MIGRATIONS.is_dir():
     MIGRATIONS = HERE.parent / "migrations"
+# Where something may be that is to be forgotten, in the order in which one leads to the next.
+ELSEWHERE = (*CONTROLS_PLACES, *TOOLS_PLACES)
+PLACES = (*MEMORYS_PLACES, *ELSEWHERE)
 TALKING = frozenset({"gateway", "voice", "router"})
 
 
@@ -115,7 +121,12 @@ async def open_sonia(config: Config, *, modules: Collection[str] = MODULES) -> A
         router = await enter(open_router(routing, services.memory_engine.embeddings, weights))
         memory = await enter(
             open_memory(
-                services.memory_engine, db, router.embeddings, bus, config.data / "text-index"
+                services.memory_engine,
+                db,
+                router.embeddings,
+                bus,
+                config.data / "text-index",
+                places=ELSEWHERE,
             )
         )
         tools = await enter(open_tools(services.openclaw, control, db, config.workspace))

@@ -30,6 +30,7 @@ Work = Callable[[apsw.Connection], Any]
 READERS = 2
 BATCH = 512
 BUSY_MS = 5_000
+LOG_WAIT_MS = 100
 _NAME = re.compile(r"^(\d{4})_[a-z0-9_]+\.sql$")
 
 
@@ -75,6 +76,21 @@ class Database:
             raise Unavailable("The database is closed.")
         return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, work)
 
+    async def compact(self) -> None:
+        """Write the file anew: what was deleted is in no corner of a page any more.
+
+        `secure_delete` overwrites what is deleted, but not what moved when a page was split.
+        Writes wait meanwhile, reads do not. Needs as much free space again as the file takes.
+        """
+        await self.write(_Alone(_compact))
+
+    async def empty_log(self) -> bool:
+        """Move the write-ahead log into the file and cut it to nothing.
+
+        False when a reader still needs it.
+        """
+        return await self.write(_Alone(_empty_log))
+
     def _read(self, work: Callable[[apsw.Connection], T]) -> T:
         connection: apsw.Connection | None = getattr(self._local, "connection", None)
         try:
@@ -95,11 +111,17 @@ class Database:
     def _write_loop(self, connection: apsw.Connection) -> None:
         try:
             while (first := self._jobs.get()) is not None:
+                if isinstance(first[0], _Alone):
+                    _run_alone(connection, first)
+                    continue
                 batch, stop = [first], False
                 while len(batch) < BATCH and not self._jobs.empty():
                     job = self._jobs.get()
                     if job is None:
                         stop = True
+                        break
+                    if isinstance(job[0], _Alone):
+                        self._jobs.put(job)  # behind what has come meanwhile
                         break
                     batch.append(job)
                 self._commit(connection, batch)
@@ -153,6 +175,45 @@ class Database:
             job = self._jobs.get()
             if job and job[1].set_running_or_notify_cancel():
                 job[1].set_exception(Unavailable("The database is closed."))
+
+
+class _Alone:
+    """Work that runs between transactions, in none."""
+
+    def __init__(self, work: Work) -> None:
+        self.work = work
+
+    def __call__(self, connection: apsw.Connection) -> Any:
+        return self.work(connection)
+
+
+def _run_alone(connection: apsw.Connection, job: tuple[Work, Future[Any]]) -> None:
+    work, future = job
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        value = work(connection)
+    except apsw.Error as error:
+        future.set_exception(translate(error))
+    else:
+        future.set_result(value)
+
+
+def _compact(connection: apsw.Connection) -> None:
+    connection.execute("PRAGMA temp_store=FILE")  # the copy may be larger than the memory
+    try:
+        connection.execute("VACUUM")
+    finally:
+        connection.execute("PRAGMA temp_store=MEMORY")
+
+
+def _empty_log(connection: apsw.Connection) -> bool:
+    connection.set_busy_timeout(LOG_WAIT_MS)
+    try:
+        busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()[0][0]
+    finally:
+        connection.set_busy_timeout(BUSY_MS)
+    return not busy
 
 
 def _attempt(connection: apsw.Connection, work: Work) -> tuple[Any, BaseException | None]:

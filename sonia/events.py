@@ -40,6 +40,16 @@ class Written(Value):
     memories: int
 
 
+class Forgotten(Value):
+    """Something was erased from the database: whoever keeps words elsewhere lets go of them.
+
+    `user_ids` are those whose words they were.
+    """
+
+    receipt: str
+    user_ids: tuple[str, ...]
+
+
 E = TypeVar("E", bound=Value)
 Listener = Callable[[Any], Awaitable[Any]]
 Undo = Callable[[], None]

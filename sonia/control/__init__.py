@@ -26,9 +26,11 @@ from sonia.control.interface import (
     Vital,
 )
 from sonia.control.operator import open_operator, operator_only, read_token
+from sonia.control.places import PLACES
 from sonia.control.service import open_control
 
 __all__ = [
+    "PLACES",
     "Approval",
     "ApprovalNotFound",
     "ApprovalSettled",

@@ -1,7 +1,10 @@
 """The hash-chained ledger: rows that can be added and not changed unseen.
 
 Each row's hash is the SHA-256 of the canonical JSON of its other fields, the hash of the row
-before among them; where the chain ends is kept apart, so a missing tail is seen too. Someone
+before among them and the digest of its data in the place of the data; where the chain ends is
+kept apart, so a missing tail is seen too. So data can be erased, and only by a row that says
+so: what else is missing is named. Rows from before have no digest and their hash covers the
+data; of one that was erased only its place in the chain is checked. Someone
 who can write the file can still rewrite all of it: compare `LedgerCheck.head` with a copy
 kept elsewhere to rule that out. Schneier and Kelsey, "Secure Audit Logs" (1999).
 
@@ -12,6 +15,8 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -19,14 +24,24 @@ import msgspec
 from sonia.control.interface import LedgerCheck, LedgerDown, LedgerEntry
 from sonia.control.scope import canonical
 from sonia.errors import Internal
+from sonia.forgetting import ERASED
 from sonia.types import Value
 
 if TYPE_CHECKING:
     import apsw
 
 _HEAD = "SELECT number, hash FROM control_ledger_head WHERE id = 1"
-_ROWS = "SELECT number, at, kind, correlation_id, data, previous_hash, hash FROM control_ledger"
-_Row = tuple[int, str, str, str, str, str, str]
+_ROWS = (
+    "SELECT number, at, kind, correlation_id, data, previous_hash, hash, digest FROM control_ledger"
+)
+_INSERT = (
+    "INSERT INTO control_ledger "
+    "(number, at, kind, correlation_id, data, previous_hash, hash, digest) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_Row = tuple[int, str, str, str, str, str, str, str | None]
+ERASING = "ledger.erased"
+NOTED_AT_ONCE = 1_000
 
 
 class Stamp(Value):
@@ -55,11 +70,23 @@ def append(
         raise LedgerDown("The ledger's head is missing; restore a backup.")
     number, previous = head[0] + 1, head[1]
     text = canonical(data).decode()
-    row = (number, stamp.text, kind, stamp.correlation_id, text, previous)
-    found = _hash(row)
-    connection.execute("INSERT INTO control_ledger VALUES (?, ?, ?, ?, ?, ?, ?)", (*row, found))
+    digest = _digest(text)
+    found = _hash((number, stamp.text, kind, stamp.correlation_id, digest, previous))
+    row = (number, stamp.text, kind, stamp.correlation_id, text, previous, found, digest)
+    connection.execute(_INSERT, row)
     connection.execute("UPDATE control_ledger_head SET number = ?, hash = ?", (number, found))
-    return _entry((*row, found))
+    return _entry(row)
+
+
+def erase(connection: apsw.Connection, numbers: Sequence[int], why: str, stamp: Stamp) -> None:
+    """Take the data out of these rows, and say so in rows of their own."""
+    connection.executemany(
+        "UPDATE control_ledger SET data = ? WHERE number = ?",
+        [(ERASED, number) for number in numbers],
+    )
+    for start in range(0, len(numbers), NOTED_AT_ONCE):
+        account = {"numbers": list(numbers[start : start + NOTED_AT_ONCE]), "receipt": why}
+        append(connection, ERASING, account, stamp)
 
 
 def entries(connection: apsw.Connection, *, after: int, limit: int) -> tuple[LedgerEntry, ...]:
@@ -85,10 +112,10 @@ def verify(connection: apsw.Connection) -> LedgerCheck:
     """Recompute the chain row by row, in constant memory."""
     ((count,),) = connection.execute("SELECT count(*) FROM control_ledger")
     end, end_hash = head(connection)
-    number, previous = 0, ""
+    number, previous, gone = 0, "", erased(connection)
     for row in connection.execute(_ROWS + " ORDER BY number"):
         number += 1
-        if row[0] != number or row[5] != previous or row[6] != _hash(row[:6]):
+        if row[0] != number or row[5] != previous or not _fits(row, number in gone):
             return LedgerCheck(ok=False, entries=count, broken_at=number, head=end_hash)
         previous = row[6]
     if (number, previous) != (end, end_hash):
@@ -97,12 +124,39 @@ def verify(connection: apsw.Connection) -> LedgerCheck:
     return LedgerCheck(ok=True, entries=count, head=end_hash)
 
 
+def erased(connection: apsw.Connection) -> set[int]:
+    """Numbers of the rows that were erased, as told by those that say so."""
+    gone: set[int] = set()
+    for (data,) in connection.execute("SELECT data FROM control_ledger WHERE kind = ?", (ERASING,)):
+        with suppress(msgspec.DecodeError):  # a damaged row is named anyway
+            gone.update(msgspec.json.decode(data, type=_Erased).numbers)
+    return gone
+
+
+class _Erased(msgspec.Struct):
+    numbers: list[int]
+
+
+def _fits(row: _Row, may_be_gone: bool) -> bool:
+    number, at, kind, correlation_id, data, previous, found, digest = row
+    gone = may_be_gone and data == ERASED
+    if digest is None:
+        return gone or found == _hash((number, at, kind, correlation_id, data, previous))
+    if found != _hash((number, at, kind, correlation_id, digest, previous)):
+        return False
+    return gone or digest == _digest(data)
+
+
+def _digest(data: str) -> str:
+    return hashlib.sha256(data.encode()).hexdigest()
+
+
 def _hash(row: tuple[Any, ...]) -> str:
     return hashlib.sha256(canonical(list(row))).hexdigest()
 
 
 def _entry(row: _Row) -> LedgerEntry:
-    number, at, kind, correlation_id, data, previous_hash, found = row
+    number, at, kind, correlation_id, data, previous_hash, found, _ = row
     try:
         return LedgerEntry(
             number=number,

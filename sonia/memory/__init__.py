@@ -10,6 +10,7 @@ from sonia.memory.interface import (
     EntryDamaged,
     EntryNotFound,
     Event,
+    Forget,
     Found,
     Hit,
     Memory,
@@ -18,6 +19,8 @@ from sonia.memory.interface import (
     NewMemory,
     NotTrusted,
     Query,
+    Receipt,
+    ReceiptNotFound,
     SearchMode,
     Session,
     SessionNotFound,
@@ -26,10 +29,12 @@ from sonia.memory.interface import (
     Unit,
     Utterance,
 )
+from sonia.memory.places import PLACES
 from sonia.memory.service import SqliteMemory, open_memory
 
 __all__ = [
     "MAX_CONTENT_CHARS",
+    "PLACES",
     "AlreadySuperseded",
     "Change",
     "Content",
@@ -38,6 +43,7 @@ __all__ = [
     "EntryDamaged",
     "EntryNotFound",
     "Event",
+    "Forget",
     "Found",
     "Hit",
     "Memory",
@@ -46,6 +52,8 @@ __all__ = [
     "NewMemory",
     "NotTrusted",
     "Query",
+    "Receipt",
+    "ReceiptNotFound",
     "SearchMode",
     "Session",
     "SessionNotFound",

@@ -14,6 +14,7 @@ from sonia.memory.interface import (
     Content,
     Entry,
     Event,
+    Forget,
     Found,
     Memory,
     MemoryType,
@@ -21,11 +22,13 @@ from sonia.memory.interface import (
     NewEvent,
     NewMemory,
     Query,
+    Receipt,
     Stats,
     Unit,
 )
 from sonia.types import MemoryId, Value
 
+FORGET_WAIT_S = 10.0  # for the files; a receipt that says `settling` can be asked for again
 Limit = Annotated[int, QueryParameter(ge=1, le=1000)]
 After = Annotated[int, QueryParameter(ge=0, le=2**53)]
 
@@ -55,7 +58,12 @@ def routes(memory: Memory) -> Router:
     return Router(
         path="/memory",
         tags=["memory"],
-        route_handlers=[*_memories(memory), *_queries(memory), *_ledger(memory)],
+        route_handlers=[
+            *_memories(memory),
+            *_queries(memory),
+            *_ledger(memory),
+            *_forgetting(memory),
+        ],
     )
 
 
@@ -134,3 +142,15 @@ def _ledger(memory: Memory) -> list[Any]:
         )
 
     return [append, events]
+
+
+def _forgetting(memory: Memory) -> list[Any]:
+    @post(["/v1/forget", "/api/v1/forget"], status_code=200)
+    async def forget(data: JSONBody[Forget]) -> Envelope[Receipt]:
+        return answer(await memory.erase(data, wait_s=FORGET_WAIT_S))
+
+    @get(["/v1/forget/{receipt_id:str}", "/api/v1/forget/{receipt_id:str}"])
+    async def receipt(receipt_id: FromPath[str]) -> Envelope[Receipt]:
+        return answer(await memory.receipt(receipt_id))
+
+    return [forget, receipt]

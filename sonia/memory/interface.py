@@ -34,6 +34,10 @@ class SessionNotFound(NotFound):
     """No session has this id."""
 
 
+class ReceiptNotFound(NotFound):
+    """Nothing was forgotten under this id."""
+
+
 class EntryDamaged(Internal):
     """The row is not what was written, so it is not served."""
 
@@ -216,6 +220,38 @@ class Stats(Value):
     database_bytes: int
 
 
+class Forget(Value):
+    """What to forget: memories, a session, an entity, or (by `user_id` alone) a person.
+
+    One of the first three, or none. With one, `user_id` narrows to that person; an entity
+    without is the owner's. An entity is a word or a few, found as whole words.
+    """
+
+    memory_ids: Annotated[tuple[MemoryId, ...], msgspec.Meta(max_length=1000)] = ()
+    session_id: Name | None = None
+    entity: Name | None = None
+    user_id: Name | None = None
+
+
+class Receipt(Value):
+    """What was forgotten, without a word of it.
+
+    `erasing`: asked for. `settling`: out of the database, found nowhere; files are being
+    rewritten. `done`: out of every file. `erased` counts by place; `digest` is the SHA-256 of
+    the receipt's other fields, as of `erased_at`, with the tombstones.
+    """
+
+    id: str
+    what: Literal["memories", "session", "person", "entity"]
+    state: Literal["erasing", "settling", "done"]
+    requested_at: dt.datetime
+    erased_at: dt.datetime | None = None
+    done_at: dt.datetime | None = None
+    erased: dict[str, int] = {}
+    tombstones: int = 0
+    digest: str = ""
+
+
 @runtime_checkable
 class Embedder(Protocol):
     """Turns text into unit vectors. The router fits it; `app.py` joins them."""
@@ -275,10 +311,20 @@ class Memory(Protocol):
         ...
 
     async def forget(self, memory_id: MemoryId) -> None:
-        """Erase it from rows, versions, vectors and text index. Raises `EntryNotFound`.
+        """Erase it everywhere, as `erase` does. Raises `EntryNotFound`."""
+        ...
 
-        The turn it was taken from is erased from the ledger with it.
+    async def erase(self, what: Forget, *, wait_s: float = 0.0) -> Receipt:
+        """Erase from every place, in one transaction, and then from the files.
+
+        Gone with it: the turn a memory was taken from, what was made from it, and payloads of
+        the ledger, tools, approvals and audit that hold its words. It survives a crash once this
+        has begun to answer; asking twice is asking once. Waits up to `wait_s` for the files.
         """
+        ...
+
+    async def receipt(self, receipt_id: str) -> Receipt:
+        """How far it is. Raises `ReceiptNotFound`."""
         ...
 
     async def search(self, query: Query) -> Found:

@@ -123,25 +123,6 @@ class KeepsMemories:
             partial(store.versions, memory_id=checked_text(memory_id, "id"))
         )
 
-    async def forget(self, memory_id: MemoryId) -> None:
-        """Erase it, and the turn it was taken from in the ledger. Raises `EntryNotFound`.
-
-        It can't be found once this returns; its words leave the text index's files within
-        moments, when those have been rewritten without it.
-        """
-        note = self._parts.note("memory.forgotten")
-        known_id = checked_text(memory_id, "id")
-
-        def work(c: Any) -> None:
-            entry, turn_id = store.erase(c, known_id)
-            if turn_id is not None:
-                ledger.erase_turn(c, turn_id)
-            gone = msgspec.structs.replace(note, data={"id": known_id, "damaged": True})
-            ledger.append(c, gone if entry is None else _about(note, entry))
-
-        await self._parts.db.write(work)
-        self._parts.wake()
-
     async def by_type(self, kind: str, *, limit: int = 100) -> tuple[Entry, ...]:
         """Newest first."""
         check_limit(limit)

@@ -9,11 +9,11 @@ import apsw
 import msgspec
 
 from sonia.events import TurnFinished
+from sonia.forgetting import ERASED
 from sonia.memory.columns import from_json, micros, moment, to_json
 from sonia.memory.interface import Event, Session, SessionNotFound, Utterance
 from sonia.types import Role, new_id
 
-ERASED = '{"erased":true}'
 SAID = {"turn.user": "user", "turn.assistant": "assistant"}
 
 
@@ -155,14 +155,6 @@ def history(c: apsw.Connection, session_id: str, limit: int) -> tuple[Utterance,
             tainted=bool(tainted) and kind == "turn.assistant",
         )
         for kind, content, at, turn_id, tainted in reversed(rows)
-    )
-
-
-def erase_turn(c: apsw.Connection, turn_id: str) -> None:
-    """Erase both sides of one turn."""
-    c.execute(
-        "UPDATE memory_events SET data = ? WHERE turn_id = ? AND data <> ?",
-        (ERASED, turn_id, ERASED),
     )
 
 

@@ -10,6 +10,8 @@ import msgspec
 from sonia.config import MemoryEngine
 from sonia.db import Database
 from sonia.envelope import correlation_id
+from sonia.events import Bus
+from sonia.forgetting import Place
 from sonia.memory.following import TextFollower, VectorFollower
 from sonia.memory.interface import Embedder
 from sonia.memory.ledger import Row
@@ -26,6 +28,8 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     text: TextFollower
     vectors: VectorFollower
     clock: Clock
+    bus: Bus
+    places: tuple[Place, ...]
 
     def wake(self) -> None:
         """Memories were written: have the indexes take them up."""

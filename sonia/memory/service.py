@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from sonia.config import MemoryEngine
 from sonia.db import Database
 from sonia.errors import SoniaError, Unavailable
 from sonia.events import Bus, TurnFinished
+from sonia.forgetting import Place
 from sonia.memory import ledger, store, vectors
 from sonia.memory.bounds import (
     check_moment,
@@ -25,6 +26,7 @@ from sonia.memory.bounds import (
 from sonia.memory.conversing import KeepsConversations
 from sonia.memory.finding import Search, find
 from sonia.memory.following import TextFollower, VectorFollower
+from sonia.memory.forgetting import Forgets
 from sonia.memory.interface import (
     Embedder,
     Found,
@@ -34,17 +36,19 @@ from sonia.memory.interface import (
 )
 from sonia.memory.keeping import KeepsMemories
 from sonia.memory.parts import Clock, Parts
+from sonia.memory.places import PLACES
 from sonia.memory.text import IndexDamaged
 from sonia.types import now
 
 EMBED_BUDGET_S = 0.1  # how long a hybrid search waits for its question's vector
 
 
-class SqliteMemory(KeepsMemories, KeepsConversations):
+class SqliteMemory(KeepsMemories, KeepsConversations, Forgets):
     """Use `open_memory`."""
 
     def __init__(self, parts: Parts) -> None:
         super().__init__(parts)
+        Forgets.__init__(self, parts)
         self._tasks: tuple[asyncio.Task[None], ...] = ()
 
     async def search(self, query: Query) -> Found:
@@ -129,14 +133,16 @@ class SqliteMemory(KeepsMemories, KeepsConversations):
             "text_documents": counted.text_documents,
             "waiting_for": [
                 f"{follower.name}: {follower.trouble}"
-                for follower in (self._parts.text, self._parts.vectors)
+                for follower in (self._parts.text, self._parts.vectors, self._sweeper)
                 if follower.trouble
             ],
         }
 
     async def settled(self) -> None:
-        """Return when the text index and the vectors hold all that was committed before."""
+        """Return when the text index and the vectors hold all that was committed before, and
+        what was forgotten before is in no file."""
         await asyncio.gather(self._parts.text.settled(), self._parts.vectors.settled())
+        await self._sweeper.settled()
 
 
 @asynccontextmanager
@@ -148,10 +154,12 @@ async def open_memory(
     folder: Path,
     *,
     clock: Clock = now,
+    places: Sequence[Place] = (),
 ) -> AsyncIterator[SqliteMemory]:
     """Serve memory from `db` until left; the text index lives in `folder`.
 
-    What a crash left between the table and the indexes is healed behind it.
+    What a crash left between the table and the indexes is healed behind it; what it left to be
+    forgotten is forgotten before this serves anything. `places` are those of other modules.
     """
     if not await db.read(partial(vectors.is_of, space=embedder.space)):
         await db.write(partial(vectors.begin, space=embedder.space))
@@ -162,11 +170,14 @@ async def open_memory(
         text=TextFollower(db, folder),
         vectors=VectorFollower(db, embedder, config.search.batch_size),
         clock=clock,
+        bus=bus,
+        places=(*PLACES, *places),
     )
     memory = SqliteMemory(parts)
+    await memory.resume()
     memory._tasks = tuple(
         asyncio.create_task(follower.run(), name=f"memory-{follower.name}")
-        for follower in (parts.text, parts.vectors)
+        for follower in (parts.text, parts.vectors, memory._sweeper)
     )
     unsubscribe = bus.subscribe(TurnFinished, memory.remember_turn)
     try:

@@ -224,20 +224,24 @@ def versions(c: apsw.Connection, memory_id: str) -> tuple[Entry, ...]:
     return (*(entry for entry in earlier if entry is not None), current)
 
 
-def erase(c: apsw.Connection, memory_id: str) -> tuple[Entry | None, str | None]:
-    """Delete row, versions and vector; return what it was and the turn it came from.
+def owners(c: apsw.Connection, memory_ids: Sequence[str]) -> set[str]:
+    """Whose memories these are."""
+    found = c.execute(
+        "SELECT DISTINCT user_id FROM memory_entries WHERE id IN (SELECT value FROM json_each(?))",
+        (json.dumps(memory_ids),),
+    )
+    return {cast(str, row[0]) for row in found}
+
+
+def erase(c: apsw.Connection, number: int) -> None:
+    """Delete row, versions and vector.
 
     Its number is noted until the text index has been rewritten without it. A damaged row can
     be erased like any other.
     """
-    number = number_of(c, memory_id)
-    was = entries(c, [number]).get(number)
-    (turn_id,) = c.execute(
-        "DELETE FROM memory_entries WHERE number = ? RETURNING turn_id", (number,)
-    ).fetchall()[0]
+    c.execute("DELETE FROM memory_entries WHERE number = ?", (number,))
     bookkeeping.remove_vector(c, number)
     c.execute("INSERT INTO memory_erased (number) VALUES (?)", (number,))
-    return was, cast("str | None", turn_id)
 
 
 # --- finding -----------------------------------------------------------------------------

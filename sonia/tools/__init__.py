@@ -15,9 +15,11 @@ from sonia.tools.interface import (
     ToolNotFound,
     Tools,
 )
+from sonia.tools.places import PLACES
 from sonia.tools.service import GuardedTools, open_tools
 
 __all__ = [
+    "PLACES",
     "ActionError",
     "ActionNotFound",
     "ArgumentsInvalid",

@@ -20,6 +20,7 @@ INSERT INTO tools_actions (id, tool, status, created_at, session_id, approval_id
 VALUES (:id, :tool, :status, :created_at, :session_id, :approval_id, :outcome)
 ON CONFLICT (id) DO UPDATE SET
     status = excluded.status, approval_id = excluded.approval_id, outcome = excluded.outcome
+WHERE NOT erased
 """
 _CLAIM = """
 INSERT INTO tools_actions (id, tool, status, created_at, idempotency_key, call_hash)

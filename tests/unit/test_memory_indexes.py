@@ -186,7 +186,7 @@ async def test_forgetting_heals_after_a_crash_in_between(tmp_path: Path) -> None
         entry = await memory.store(fact("My dog is called Biscuit"))
         await memory.settled()
     async with open_database(tmp_path / "sonia.db", MIGRATIONS) as db:
-        await db.write(lambda c: store.erase(c, entry.id))
+        await db.write(lambda c: store.erase(c, store.number_of(c, entry.id)))
 
     async with opened(tmp_path) as memory:
         assert (await memory.search(Query(query="dog", mode="text"))).hits == ()

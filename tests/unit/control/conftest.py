@@ -77,5 +77,6 @@ def make_plan() -> MakePlan:
 def connection() -> apsw.Connection:
     """The schema in memory, for what is a function of a connection."""
     memory = apsw.Connection(":memory:")
-    memory.execute((MIGRATIONS / "0001_control.sql").read_text())
+    for file in sorted(MIGRATIONS.glob("*.sql")):
+        memory.execute(file.read_text())
     return memory

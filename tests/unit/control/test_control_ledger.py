@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable
 
 import apsw
 import pytest
 
 from sonia.control import LedgerDown, Plan
-from sonia.control.ledger import Stamp, append, entries, verify
+from sonia.control.ledger import Stamp, append, entries, erase, verify
 from sonia.control.service import SqliteControl
 from sonia.db import Database
 from sonia.errors import Internal, InvalidRequest, StorageFull
@@ -45,6 +47,9 @@ def test_an_untouched_ledger_is_whole(ledger: apsw.Connection) -> None:
         "correlation_id = 'req_x'",
         "previous_hash = 'x'",
         "hash = 'x'",
+        "digest = 'x'",
+        "digest = NULL",
+        "data = '{\"erased\":true}'",
         "number = 1000",
     ],
 )
@@ -74,6 +79,38 @@ def test_t48_a_missing_tail_is_named(ledger: apsw.Connection, kept: int) -> None
     assert (check.ok, check.broken_at) == (False, kept + 1)
 
 
+def test_data_that_was_erased_and_said_so_leaves_the_chain_whole(
+    connection: apsw.Connection,
+) -> None:
+    stamp = Stamp(at=now(), correlation_id="req_1")
+    for number in range(3):
+        append(connection, "test", {"words": f"secret {number}"}, stamp)
+    old = json.dumps([4, "t", "old", "c", '{"words":"secret 3"}', entries_hash(connection)])
+    connection.execute(
+        "INSERT INTO control_ledger "
+        "VALUES (4, 't', 'old', 'c', '{\"words\":\"secret 3\"}', ?, ?, NULL)",
+        (entries_hash(connection), hashlib.sha256(old.replace(", ", ",").encode()).hexdigest()),
+    )
+    connection.execute(
+        "UPDATE control_ledger_head SET number = 4, hash = (SELECT max(hash) FROM control_ledger "
+        "WHERE number = 4)"
+    )
+    append(connection, "test", {}, stamp)
+    assert verify(connection).ok
+
+    erase(connection, [2, 4], "fgt_1", stamp)
+
+    assert verify(connection).ok
+    found = connection.execute("SELECT data FROM control_ledger ORDER BY number").fetchall()
+    assert "secret 1" not in str(found)
+    assert "secret 3" not in str(found)
+    assert "secret 2" in str(found)
+
+
+def entries_hash(connection: apsw.Connection) -> str:
+    return entries(connection, after=2, limit=1)[0].hash
+
+
 def test_t48_a_missing_tail_is_not_healed_by_going_on(ledger: apsw.Connection) -> None:
     ledger.execute("DELETE FROM control_ledger WHERE number > 5")
 
@@ -83,7 +120,7 @@ def test_t48_a_missing_tail_is_not_healed_by_going_on(ledger: apsw.Connection) -
 
 
 def test_t48_a_row_that_was_put_in_is_named(ledger: apsw.Connection) -> None:
-    ledger.execute("INSERT INTO control_ledger VALUES (10, 't', 'k', 'c', '{}', 'p', 'h')")
+    ledger.execute("INSERT INTO control_ledger VALUES (10, 't', 'k', 'c', '{}', 'p', 'h', 'd')")
 
     assert verify(ledger).broken_at == ROWS + 1
 
