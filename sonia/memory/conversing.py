@@ -11,7 +11,7 @@ import msgspec
 
 from sonia.envelope import correlation_id
 from sonia.events import TurnFinished, Written
-from sonia.memory import ledger, store
+from sonia.memory import ledger, merging
 from sonia.memory.bounds import (
     check_after,
     check_event,
@@ -124,6 +124,8 @@ class KeepsConversations:
     async def remember_turn(self, turn: TurnFinished) -> Written:
         """Write a finished turn: the ledger, the session, what is worth a memory, at once.
 
+        What says nothing new is not kept twice, and what is contradicted ends.
+
         Memories are made of the person's own words only, so they are the person's, whatever else
         went into the turn; what came from outside is in the answer, and no answer is remembered.
         """
@@ -149,10 +151,20 @@ class KeepsConversations:
 
 
 def _write_turn(c: Any, turn: TurnFinished, news: Sequence[NewMemory], cause: str) -> Written:
-    made = [
-        store.insert(c, new, turn.at, turn.turn_id).id
-        for new in news
-        if not store.known(c, new.user_id, new.content)
-    ]
-    rows = ledger.record_turn(c, turn, list(made), cause)
-    return Written(events=rows, memories=len(made))
+    kept = [merging.take_up(c, new, turn.at, turn.turn_id) for new in news]
+    taken = [item for item in kept if item is not None]
+    rows = ledger.record_turn(c, turn, [item.entry.id for item in taken], cause)
+    replaced = [entry for item in taken for entry in item.replaced]
+    for entry in replaced:
+        ledger.append(
+            c,
+            ledger.Row(
+                kind="memory.superseded",
+                at=turn.at,
+                data={"id": entry.id, "type": entry.type, "version": entry.version},
+                correlation_id=cause,
+                user_id=entry.user_id,
+                session_id=entry.session_id,
+            ),
+        )
+    return Written(events=rows + len(replaced), memories=len(taken))

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from sonia.errors import InvalidRequest
-from sonia.memory import ledger, store
+from sonia.memory import ledger, merging, store
 from sonia.memory.bounds import (
     check_limit,
     check_metadata,
@@ -39,6 +39,7 @@ class KeepsMemories:
 
         def work(c: Any) -> Entry:
             entry = store.insert(c, new, at)
+            merging.note(c, store.number_of(c, entry.id), entry)
             ledger.append(c, _about(note, entry))
             return entry
 
@@ -66,6 +67,7 @@ class KeepsMemories:
 
         def work(c: Any) -> Entry:
             entry = store.change(c, known_id, change, note.at)
+            merging.note(c, store.number_of(c, known_id), entry)
             ledger.append(c, _about(note, entry))
             return entry
 
@@ -86,6 +88,7 @@ class KeepsMemories:
 
         def work(c: Any) -> Entry:
             entry = store.supersede(c, known_id, new, note.at, ends_at)
+            merging.note(c, store.number_of(c, entry.id), entry)
             ledger.append(c, _about(note, store.entry(c, known_id)))
             return entry
 

@@ -69,15 +69,6 @@ def _origin_of(c: apsw.Connection, memory_id: str) -> Origin:
     return cast(Origin, row[0])
 
 
-def known(c: apsw.Connection, user_id: str, content: str) -> bool:
-    """Whether this person already has a memory that says the same."""
-    row = c.execute(
-        "SELECT 1 FROM memory_entries WHERE likeness = ? AND user_id = ? LIMIT 1",
-        (likeness(content), user_id),
-    ).fetchone()
-    return row is not None
-
-
 def number_of(c: apsw.Connection, memory_id: str) -> int:
     """Raises `EntryNotFound`."""
     row = c.execute("SELECT number FROM memory_entries WHERE id = ?", (memory_id,)).fetchone()
@@ -143,22 +134,36 @@ def supersede(
             "Another memory has taken its place.", id=memory_id, superseded_by=old.superseded_by
         )
     added = insert(c, new, at)
-    if not may_replace(added.origin, old.origin):
+    give_way(c, old, added, at, ends_at)
+    return added
+
+
+def give_way(
+    c: apsw.Connection,
+    old: Entry,
+    to: Entry,
+    at: dt.datetime,
+    ends_at: dt.datetime | None = None,
+) -> Entry:
+    """Note that `to` has taken the place of `old`, and return what `old` is now.
+
+    Raises `NotTrusted`, and `EntryNotFound` when they are two people's.
+    """
+    if not may_replace(to.origin, old.origin):
         raise NotTrusted(
-            f"What comes from a {added.origin} can't take the place of what comes from "
+            f"What comes from a {to.origin} can't take the place of what comes from "
             f"the {old.origin}.",
-            id=memory_id,
+            id=old.id,
         )
-    if added.user_id != old.user_id:
-        raise EntryNotFound("No memory of this person has this id.", id=memory_id)
-    ends = ends_at or min(added.valid_from, moment(micros(at)))
+    if to.user_id != old.user_id:
+        raise EntryNotFound("No memory of this person has this id.", id=old.id)
+    ends = ends_at or min(to.valid_from, moment(micros(at)))
     ended = msgspec.structs.replace(
         old,
         valid_to=max(old.valid_from, min(ends, old.valid_to or ends)),
-        superseded_by=added.id,
+        superseded_by=to.id,
     )
-    _next_version(c, old, ended, at)
-    return added
+    return _next_version(c, old, ended, at)
 
 
 def set_aside(
