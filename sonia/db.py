@@ -8,42 +8,60 @@ is on the disk (`synchronous=FULL`).
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import queue
-import re
 import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import apsw
 import sqlite_vec
 
-from sonia.errors import Conflict, Internal, SoniaError, StorageFull, Unavailable
-from sonia.types import now, rfc3339
+from sonia import schema
+from sonia.disk import BUSY_MS, LOG_RETRY_S, Reserve, WriteAheadLog
+from sonia.errors import Internal, SoniaError, StorageFull, Unavailable
+from sonia.integrity import reports
+from sonia.log import get_logger
+from sonia.types import Damage, Value
 
 T = TypeVar("T")
 Work = Callable[[apsw.Connection], Any]
+Watcher = Callable[[tuple[Damage, ...]], None]
+_Answer = tuple[Any, BaseException | None]
 
 READERS = 2
 BATCH = 512
-BUSY_MS = 5_000
 LOG_WAIT_MS = 100
-_NAME = re.compile(r"^(\d{4})_[a-z0-9_]+\.sql$")
+FULL_RETRY_S = 5.0
 
 
-class SchemaTooNew(Conflict):
-    """The file was written by a newer Sonia than this one."""
+class DatabaseDamaged(Internal):
+    """SQLite can't make sense of the file."""
 
 
-class SchemaChanged(Conflict):
-    """A migration that was applied has other content now."""
+class Condition(Value):
+    """How the file is. `log_bytes` is the write-ahead log; `log_alarm`: a reader keeps it long."""
+
+    writable: bool
+    log_bytes: int
+    log_alarm: bool
+    reserve_bytes: int
+    trouble: str | None = None
 
 
-class MigrationFailed(Internal):
-    """A migration's SQL does not fit this database; nothing was changed."""
+class _Job(NamedTuple):
+    """A write that waits.
+
+    One that frees space is tried again, with the reserve let go; one that runs alone is in no
+    transaction.
+    """
+
+    work: Work
+    future: Future[Any]
+    frees: bool
+    alone: bool
 
 
 class Database:
@@ -51,23 +69,52 @@ class Database:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._jobs: queue.SimpleQueue[tuple[Work, Future[Any]] | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._closed = threading.Event()
         self._local = threading.local()
         self._opened: list[apsw.Connection] = []
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="db-read")
         self._writer: threading.Thread | None = None
+        self._reserve = Reserve(path)
+        self._log: WriteAheadLog | None = None
+        self._trouble: str | None = None
+        self._watchers: list[Watcher] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
 
-    async def write(self, work: Callable[[apsw.Connection], T]) -> T:
+    def condition(self) -> Condition:
+        """How the file is, as far as the writer knows."""
+        return Condition(
+            writable=self._trouble is None,
+            trouble=self._trouble,
+            log_bytes=self._log.bytes if self._log else 0,
+            log_alarm=self._log.alarm if self._log else False,
+            reserve_bytes=self._reserve.bytes,
+        )
+
+    def watch(self, watcher: Watcher) -> Callable[[], None]:
+        """Call `watcher`, on the event loop, with damage that reads and writes come across.
+
+        Returns what ends it.
+        """
+        self._watchers.append(watcher)
+        return lambda: self._watchers.remove(watcher)
+
+    async def write(self, work: Callable[[apsw.Connection], T], *, frees: bool = False) -> T:
         """Run `work` in a transaction on the writer thread; return when it is durable.
 
         If `work` raises, what it wrote is undone and nothing else is. Cancelling stops the
-        waiting, not a write that has begun. Raises `StorageFull` when the disk is.
+        waiting, not a write that has begun. Raises `StorageFull` when the disk is; a `work` that
+        `frees` space has the reserve to succeed nonetheless, and may run twice.
         """
+        return await self._queued(work, frees=frees)
+
+    async def _queued(
+        self, work: Callable[[apsw.Connection], T], *, frees: bool = False, alone: bool = False
+    ) -> T:
         if self._closed.is_set():
             raise Unavailable("The database is closed.")
         future: Future[T] = Future()
-        self._jobs.put((work, future))
+        self._jobs.put(_Job(work, future, frees, alone))
         return await asyncio.wrap_future(future)
 
     async def read(self, work: Callable[[apsw.Connection], T]) -> T:
@@ -82,14 +129,14 @@ class Database:
         `secure_delete` overwrites what is deleted, but not what moved when a page was split.
         Writes wait meanwhile, reads do not. Needs as much free space again as the file takes.
         """
-        await self.write(_Alone(_compact))
+        await self._queued(_compact, alone=True)
 
     async def empty_log(self) -> bool:
         """Move the write-ahead log into the file and cut it to nothing.
 
         False when a reader still needs it.
         """
-        return await self.write(_Alone(_empty_log))
+        return await self._queued(_empty_log, alone=True)
 
     def _read(self, work: Callable[[apsw.Connection], T]) -> T:
         connection: apsw.Connection | None = getattr(self._local, "connection", None)
@@ -98,20 +145,29 @@ class Database:
                 connection = connect(self.path, read_only=True)
                 self._local.connection = connection
                 self._opened.append(connection)
-            connection.execute("BEGIN")
-            try:
-                return work(connection)
-            finally:
-                connection.execute("ROLLBACK")
+            with reports() as found:
+                connection.execute("BEGIN")
+                try:
+                    return work(connection)
+                finally:
+                    connection.execute("ROLLBACK")
+                    self._tell(found)
         except apsw.Error as error:
             raise translate(error) from error
+
+    def _tell(self, found: list[Damage]) -> None:
+        if found and self._loop is not None and not self._closed.is_set():
+            for watcher in tuple(self._watchers):
+                self._loop.call_soon_threadsafe(watcher, tuple(found))
 
     # --- the writer thread ---------------------------------------------------------------
 
     def _write_loop(self, connection: apsw.Connection) -> None:
+        self._log = log = WriteAheadLog(connection, self.path)
+        self._reserve.fill()
         try:
-            while (first := self._jobs.get()) is not None:
-                if isinstance(first[0], _Alone):
+            while (first := self._next(log)) is not None:
+                if first.alone:
                     _run_alone(connection, first)
                     continue
                 batch, stop = [first], False
@@ -120,37 +176,77 @@ class Database:
                     if job is None:
                         stop = True
                         break
-                    if isinstance(job[0], _Alone):
+                    if job.alone:
                         self._jobs.put(job)  # behind what has come meanwhile
                         break
                     batch.append(job)
                 self._commit(connection, batch)
+                log.tend()
                 if stop:
                     break
         finally:
-            with suppress(apsw.Error):  # on a full disk the log stays, and is read when reopened
-                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            log.cut()
             connection.close()
 
-    def _commit(self, connection: apsw.Connection, batch: list[tuple[Work, Future[Any]]]) -> None:
+    def _next(self, log: WriteAheadLog) -> _Job | None:
+        """The next write; meanwhile a disk that was full and a log that was long are looked at."""
+        while True:
+            wait_s = LOG_RETRY_S if log.alarm else FULL_RETRY_S if self._trouble else None
+            try:
+                return self._jobs.get(timeout=wait_s)
+            except queue.Empty:
+                log.tend()
+                if self._trouble and self._reserve.fill():
+                    self._note_trouble(None)
+
+    def _commit(self, connection: apsw.Connection, batch: list[_Job]) -> None:
         # From here on nobody can cancel: a future that is cancelled while its write is being
         # answered would end this thread.
-        batch = [job for job in batch if job[1].set_running_or_notify_cancel()]
-        done: list[tuple[Future[Any], Any, BaseException | None]] = []
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-            for work, future in batch:
-                done.append((future, *_attempt(connection, work)))
-            connection.execute("COMMIT")
-        except apsw.Error as error:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            done = [(future, None, translate(error)) for _, future in batch]
-        for future, value, failure in done:
+        batch = [job for job in batch if job.future.set_running_or_notify_cancel()]
+        answers = self._transaction(connection, batch)
+        if any(isinstance(failure, StorageFull) for _, failure in answers):
+            answers = [
+                self._freeing(connection, job) if job.frees else answer
+                for job, answer in zip(batch, answers, strict=True)
+            ]
+        elif batch and self._trouble and self._reserve.fill():
+            self._note_trouble(None)
+        for job, (value, failure) in zip(batch, answers, strict=True):
             if failure is None:
-                future.set_result(value)
+                job.future.set_result(value)
             else:
-                future.set_exception(failure)
+                job.future.set_exception(failure)
+
+    def _transaction(self, connection: apsw.Connection, batch: list[_Job]) -> list[_Answer]:
+        done: list[_Answer] = []
+        with reports() as found:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                done += [_attempt(connection, job.work) for job in batch]
+                connection.execute("COMMIT")
+            except apsw.Error as error:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                failure = translate(error)
+                if isinstance(failure, StorageFull):
+                    self._note_trouble(failure.message)
+                return [(None, failure) for _ in batch]
+        self._tell(found)
+        return done
+
+    def _freeing(self, connection: apsw.Connection, job: _Job) -> _Answer:
+        self._reserve.give_back()
+        (answer,) = self._transaction(connection, [job])
+        if self._log is not None:
+            self._log.cut()
+        return answer
+
+    def _note_trouble(self, trouble: str | None) -> None:
+        if trouble and not self._trouble:
+            get_logger("database").error("the disk is full or failing; nothing can be written")
+        elif self._trouble and not trouble:
+            get_logger("database").info("the disk has room again")
+        self._trouble = trouble
 
     # --- lifetime ------------------------------------------------------------------------
 
@@ -173,30 +269,19 @@ class Database:
             self._writer.join()
         while not self._jobs.empty():
             job = self._jobs.get()
-            if job and job[1].set_running_or_notify_cancel():
-                job[1].set_exception(Unavailable("The database is closed."))
+            if job and job.future.set_running_or_notify_cancel():
+                job.future.set_exception(Unavailable("The database is closed."))
 
 
-class _Alone:
-    """Work that runs between transactions, in none."""
-
-    def __init__(self, work: Work) -> None:
-        self.work = work
-
-    def __call__(self, connection: apsw.Connection) -> Any:
-        return self.work(connection)
-
-
-def _run_alone(connection: apsw.Connection, job: tuple[Work, Future[Any]]) -> None:
-    work, future = job
-    if not future.set_running_or_notify_cancel():
+def _run_alone(connection: apsw.Connection, job: _Job) -> None:
+    if not job.future.set_running_or_notify_cancel():
         return
     try:
-        value = work(connection)
+        value = job.work(connection)
     except apsw.Error as error:
-        future.set_exception(translate(error))
+        job.future.set_exception(translate(error))
     else:
-        future.set_result(value)
+        job.future.set_result(value)
 
 
 def _compact(connection: apsw.Connection) -> None:
@@ -250,6 +335,11 @@ def translate(error: apsw.Error) -> SoniaError:
     """Give SQLite's errors their place in our tree."""
     if isinstance(error, apsw.FullError | apsw.IOError):
         return StorageFull("The disk is full or failing; this was not saved. Free some space.")
+    if isinstance(error, apsw.CorruptError | apsw.NotADBError):
+        return DatabaseDamaged(
+            "The database file is damaged. Stop Sonia and restore a backup: sonia backup list, "
+            "sonia backup restore NAME."
+        )
     if isinstance(error, apsw.BusyError | apsw.LockedError):
         return Unavailable("The database is busy. Try again.")
     return Internal("The database refused this. The log has the details under this id.")
@@ -264,15 +354,13 @@ async def open_database(path: Path, migrations: Path) -> AsyncIterator[Database]
     """
     await asyncio.to_thread(_prepare, path, migrations)
     database = Database(path)
+    database._loop = asyncio.get_running_loop()
     await asyncio.to_thread(database._start)
     try:
         yield database
     finally:
         database._closed.set()  # on the loop, where `write` looks: no job can slip in behind
         await asyncio.to_thread(database._stop)
-
-
-# --- migrations --------------------------------------------------------------------------
 
 
 def _prepare(path: Path, migrations: Path) -> None:
@@ -286,57 +374,8 @@ def _prepare(path: Path, migrations: Path) -> None:
     try:
         connection = connect(path)
         try:
-            _migrate(connection, path, migrations)
+            schema.migrate(connection, path, migrations)
         finally:
             connection.close()
     except apsw.Error as error:
         raise translate(error) from error
-
-
-def _migrate(connection: apsw.Connection, path: Path, migrations: Path) -> None:
-    connection.execute(
-        "CREATE TABLE IF NOT EXISTS schema_migrations "
-        "(name TEXT PRIMARY KEY, sha256 TEXT NOT NULL, applied_at TEXT NOT NULL) STRICT"
-    )
-    files = {file.name: file for file in sorted(migrations.glob("*.sql")) if _NAME.match(file.name)}
-    rows = connection.execute("SELECT name, sha256 FROM schema_migrations")
-    applied = {str(name): str(digest) for name, digest in rows}
-    if unknown := sorted(set(applied) - set(files)):
-        raise SchemaTooNew(
-            f"{path} was written by a newer Sonia (it has {unknown[-1]}). Update this one, "
-            "or restore a backup made before the update.",
-            unknown=unknown,
-        )
-    pending = [name for name in files if name not in applied]
-    for name, file in files.items():
-        if name in applied and applied[name] != _digest(file):
-            raise SchemaChanged(f"{name} is not what was applied to {path}. Restore the file.")
-    if pending and applied:
-        _copy(connection, path.with_name(f"{path.name}.before-{pending[0][:4]}"))
-    with connection:  # all of them or none: a file between two versions suits neither
-        for name in pending:
-            _apply(connection, files[name])
-
-
-def _apply(connection: apsw.Connection, file: Path) -> None:
-    try:
-        for _ in connection.execute(file.read_text(encoding="utf-8")):
-            pass  # a statement that answers rows would hold up those behind it
-    except apsw.SQLError as error:
-        raise MigrationFailed(
-            f"The migration {file.name} can't be applied: {error}. The database is as it was."
-        ) from error
-    connection.execute(
-        "INSERT INTO schema_migrations VALUES (?, ?, ?)",
-        (file.name, _digest(file), rfc3339(now())),
-    )
-
-
-def _copy(connection: apsw.Connection, target: Path) -> None:
-    target.unlink(missing_ok=True)
-    connection.execute("VACUUM INTO ?", (str(target),))
-    target.chmod(0o600)
-
-
-def _digest(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()

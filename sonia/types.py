@@ -65,6 +65,30 @@ class Usage(Value):
     cached_tokens: int = 0
 
 
+class Damage(Value):
+    """A row of the table `place` that is not what was written. `version` 0 is the row itself."""
+
+    place: str
+    number: int
+    why: str
+    version: int = 0
+
+
+class Integrity(Value):
+    """What a check of the database found. `faults` are SQLite's own.
+
+    `rows` counts those that were looked at, by table; `damaged` names the first thousand of
+    `damaged_rows`.
+    """
+
+    ok: bool
+    faults: tuple[str, ...] = ()
+    rows: dict[str, int] = {}
+    damaged: tuple[Damage, ...] = ()
+    damaged_rows: int = 0
+    took_ms: float = 0.0
+
+
 def new_id(prefix: str) -> str:
     """An opaque id with 128 random bits: `new_id("mem")` → `mem_…`."""
     return f"{prefix}_{secrets.token_hex(16)}"

@@ -95,6 +95,7 @@ async def opened(
     bus: Bus | None = None,
     clock: Clock | None = None,
     config: MemoryEngine | None = None,
+    check_after_s: float = 3600.0,
 ) -> AsyncIterator[SqliteMemory]:
     """Memory over the database and the text index in `folder`."""
     async with (
@@ -106,6 +107,7 @@ async def opened(
             bus or Bus(),
             folder / "text-index",
             clock=clock or now,
+            check_after_s=check_after_s,
         ) as memory,
     ):
         yield memory

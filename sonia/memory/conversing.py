@@ -113,7 +113,8 @@ class KeepsConversations:
     async def close_session(self, session_id: str) -> None:
         """Forget the session and what was said in it. Raises `SessionNotFound`."""
         known_id = checked_text(session_id, "session_id")
-        await self._parts.db.write(partial(ledger.close_session, session_id=known_id))
+        closing = partial(ledger.close_session, session_id=known_id)
+        await self._parts.db.write(closing, frees=True)
 
     async def history(self, session_id: str, *, limit: int = 50) -> tuple[Utterance, ...]:
         """The newest `limit` utterances, oldest first; empty for an unknown session."""

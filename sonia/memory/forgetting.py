@@ -56,7 +56,7 @@ class Sweeper(Follower):
         await self._db.compact()
         await self._empty_log()
         done = partial(receipts.settled, receipt_ids=waiting, copies=copies, at=self._clock())
-        await self._db.write(done)
+        await self._db.write(done, frees=True)
         return True
 
     async def _empty_log(self) -> None:
@@ -100,7 +100,7 @@ class Forgets:
         kind = kind_of(what)
         at = self._parts.clock()
         receipt_id = await self._parts.db.write(
-            partial(receipts.begin, what=kind, asked=what, at=at)
+            partial(receipts.begin, what=kind, asked=what, at=at), frees=True
         )
         await asyncio.shield(self._erase_rows(receipt_id))
         with suppress(TimeoutError):
@@ -135,7 +135,7 @@ class Forgets:
             ledger.append(c, msgspec.structs.replace(note, data=account))
             return tuple(sorted(scope.users))
 
-        users = await self._parts.db.write(work)
+        users = await self._parts.db.write(work, frees=True)
         self._parts.wake()
         self._sweeper.wake()
         await self._parts.bus.publish(Forgotten(receipt=receipt_id, user_ids=users))

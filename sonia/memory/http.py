@@ -26,7 +26,7 @@ from sonia.memory.interface import (
     Stats,
     Unit,
 )
-from sonia.types import MemoryId, Value
+from sonia.types import Integrity, MemoryId, Value
 
 FORGET_WAIT_S = 10.0  # for the files; a receipt that says `settling` can be asked for again
 Limit = Annotated[int, QueryParameter(ge=1, le=1000)]
@@ -118,7 +118,11 @@ def _queries(memory: Memory) -> list[Any]:
     async def stats() -> Envelope[Stats]:
         return answer(await memory.stats())
 
-    return [search, by_type, stats]
+    @post("/check", status_code=200)
+    async def check() -> Envelope[Integrity]:
+        return answer(await memory.check())
+
+    return [search, by_type, stats, check]
 
 
 def _ledger(memory: Memory) -> list[Any]:

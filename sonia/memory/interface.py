@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonia.errors import Conflict, Internal, NotFound, PolicyDenied
-from sonia.types import MemoryId, Origin, Role, Value
+from sonia.types import Integrity, MemoryId, Origin, Role, Value
 
 SearchMode = Literal["hybrid", "vector", "text"]
 MemoryType = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
@@ -207,7 +207,10 @@ class Utterance(Value):
 
 
 class Stats(Value):
-    """How much is kept, and how far the derived indexes are behind it."""
+    """How much is kept, and how far the derived indexes are behind it.
+
+    `damaged` rows are not what was written and are not served.
+    """
 
     memories: int
     by_type: dict[str, int]
@@ -218,6 +221,7 @@ class Stats(Value):
     unembedded: int
     text_documents: int
     database_bytes: int
+    damaged: int
 
 
 class Forget(Value):
@@ -388,6 +392,10 @@ class Memory(Protocol):
 
     async def history(self, session_id: str, *, limit: int = 50) -> tuple[Utterance, ...]:
         """The newest `limit` utterances, oldest first; empty for an unknown session."""
+        ...
+
+    async def check(self) -> Integrity:
+        """Read everything that is kept and compare each row with its SHA-256."""
         ...
 
     async def probe(self) -> dict[str, object]:

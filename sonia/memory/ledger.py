@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 import apsw
@@ -10,8 +11,10 @@ import msgspec
 
 from sonia.events import TurnFinished
 from sonia.forgetting import ERASED
-from sonia.memory.columns import from_json, micros, moment, to_json
+from sonia.integrity import report
+from sonia.memory.columns import digest, from_json, micros, moment, to_json
 from sonia.memory.interface import Event, Session, SessionNotFound, Utterance
+from sonia.memory.rows import EVENT_COLUMNS, NOT_READ, NOT_WRITTEN, stored
 from sonia.types import Role, new_id
 
 SAID = {"turn.user": "user", "turn.assistant": "assistant"}
@@ -31,18 +34,18 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
 def append(c: apsw.Connection, row: Row) -> Event:
     """Add one row at the end."""
+    columns = (
+        row.kind,
+        micros(row.at),
+        row.user_id,
+        row.session_id,
+        row.turn_id,
+        row.correlation_id,
+        to_json(row.data),
+    )
     c.execute(
-        "INSERT INTO memory_events (kind, at, user_id, session_id, turn_id, correlation_id, data) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (
-            row.kind,
-            micros(row.at),
-            row.user_id,
-            row.session_id,
-            row.turn_id,
-            row.correlation_id,
-            to_json(row.data),
-        ),
+        f"INSERT INTO memory_events ({EVENT_COLUMNS}, digest) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
+        (*columns, digest(columns)),
     )
     return Event(
         number=c.last_insert_rowid(),
@@ -58,25 +61,33 @@ def append(c: apsw.Connection, row: Row) -> Event:
 def events(
     c: apsw.Connection, session_id: str | None, kind: str | None, after: int, limit: int
 ) -> tuple[Event, ...]:
-    """Rows above `after`, oldest first. An erased row's data is `{"erased": true}`."""
-    rows = c.execute(
-        "SELECT number, kind, at, user_id, session_id, correlation_id, data FROM memory_events "
+    """Rows above `after`, oldest first, without damaged ones. Erased: `{"erased": true}`."""
+    found = c.execute(
+        "SELECT number FROM memory_events "
         "WHERE number > :after AND (:session_id IS NULL OR session_id = :session_id) "
         "AND (:kind IS NULL OR kind = :kind) ORDER BY number LIMIT :limit",
         {"after": after, "session_id": session_id, "kind": kind, "limit": limit},
     )
-    return tuple(_event(*cast("tuple[Any, ...]", row)) for row in rows)
+    numbers = [cast(int, row[0]) for row in found]
+    return tuple(_event(number, row) for number, row in _intact(c, numbers))
 
 
-def _event(
-    number: int,
-    kind: str,
-    at: int,
-    user_id: str,
-    session_id: str | None,
-    correlation_id: str,
-    data: str,
-) -> Event:
+def _intact(c: apsw.Connection, numbers: Sequence[int]) -> Iterator[tuple[int, Sequence[Any]]]:
+    """Number and `EVENT_COLUMNS` of these rows, in this order, without those that are damaged."""
+    for number in numbers:
+        row = stored(
+            c,
+            f"SELECT digest, {EVENT_COLUMNS} FROM memory_events WHERE number = ?",  # noqa: S608
+            (number,),
+        )
+        if row is not None and (row[0] is None or row[0] == digest(row[1:])):
+            yield number, row[1:]
+        else:
+            report("memory_events", number, NOT_READ if row is None else NOT_WRITTEN)
+
+
+def _event(number: int, row: Sequence[Any]) -> Event:
+    kind, at, user_id, session_id, _, correlation_id, data = row
     return Event(
         number=number,
         kind=kind,
@@ -139,22 +150,25 @@ def record_turn(
 
 
 def history(c: apsw.Connection, session_id: str, limit: int) -> tuple[Utterance, ...]:
-    """The newest `limit`, oldest first; erased ones are gone."""
-    rows = c.execute(
-        "SELECT kind, data ->> '$.content', at, turn_id, data ->> '$.tainted' "
-        "FROM memory_events WHERE session_id = ? "
+    """The newest `limit`, oldest first; erased ones are gone, damaged ones left out."""
+    found = c.execute(
+        "SELECT number FROM memory_events WHERE session_id = ? "
         "AND kind IN ('turn.user', 'turn.assistant') AND data <> ? ORDER BY number DESC LIMIT ?",
         (session_id, ERASED, limit),
-    ).fetchall()
-    return tuple(
-        Utterance(
-            role=cast(Role, SAID[cast(str, kind)]),
-            content=cast(str, content),
-            at=moment(cast(int, at)),
-            turn_id=cast(str, turn_id),
-            tainted=bool(tainted) and kind == "turn.assistant",
-        )
-        for kind, content, at, turn_id, tainted in reversed(rows)
+    )
+    numbers = sorted(cast(int, row[0]) for row in found)
+    return tuple(_utterance(row) for _, row in _intact(c, numbers))
+
+
+def _utterance(row: Sequence[Any]) -> Utterance:
+    kind, at, _, _, turn_id, _, data = row
+    said = from_json(data)
+    return Utterance(
+        role=cast(Role, SAID[kind]),
+        content=said["content"],
+        at=moment(at),
+        turn_id=turn_id,
+        tainted=bool(said.get("tainted")) and kind == "turn.assistant",
     )
 
 

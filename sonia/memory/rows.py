@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, cast
 
+import apsw
 import msgspec
 
 from sonia.memory.columns import (
@@ -29,9 +30,21 @@ VERSION_COLUMNS = (
     "superseded_by"
 )
 VERSION_MARKS = ", ".join("?" * len(VERSION_COLUMNS.split(",")))
+EVENT_COLUMNS = "kind, at, user_id, session_id, turn_id, correlation_id, data"
+
+NOT_WRITTEN = "its SHA-256 is not that of what was written"
+NOT_READ = "it can't be read"
 
 _source = msgspec.json.Decoder(Source)
 _no_source = Source()
+
+
+def stored(c: apsw.Connection, sql: str, key: Sequence[Any]) -> Sequence[Any] | None:
+    """The one row that `sql` asks for; nothing when SQLite can't give it."""
+    try:
+        return cast("Sequence[Any] | None", c.execute(sql, tuple(key)).fetchone())
+    except (UnicodeDecodeError, apsw.CorruptError):
+        return None
 
 
 def of_entry(entry: Entry) -> tuple[Any, ...]:

@@ -18,7 +18,7 @@ from sonia.db import Database
 from sonia.errors import SoniaError, Unavailable
 from sonia.events import Bus, TurnFinished
 from sonia.forgetting import Place
-from sonia.memory import ledger, store, vectors
+from sonia.memory import digests, ledger, store, vectors
 from sonia.memory.bounds import (
     check_moment,
     checked,
@@ -27,6 +27,7 @@ from sonia.memory.conversing import KeepsConversations
 from sonia.memory.finding import Search, find
 from sonia.memory.following import TextFollower, VectorFollower
 from sonia.memory.forgetting import Forgets
+from sonia.memory.guarding import CHECK_AFTER_S, Guard
 from sonia.memory.interface import (
     Embedder,
     Found,
@@ -38,7 +39,7 @@ from sonia.memory.keeping import KeepsMemories
 from sonia.memory.parts import Clock, Parts
 from sonia.memory.places import PLACES
 from sonia.memory.text import IndexDamaged
-from sonia.types import now
+from sonia.types import Integrity, now
 
 EMBED_BUDGET_S = 0.1  # how long a hybrid search waits for its question's vector
 
@@ -46,9 +47,10 @@ EMBED_BUDGET_S = 0.1  # how long a hybrid search waits for its question's vector
 class SqliteMemory(KeepsMemories, KeepsConversations, Forgets):
     """Use `open_memory`."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, guard: Guard) -> None:
         super().__init__(parts)
         Forgets.__init__(self, parts)
+        self._guard = guard
         self._tasks: tuple[asyncio.Task[None], ...] = ()
 
     async def search(self, query: Query) -> Found:
@@ -113,9 +115,14 @@ class SqliteMemory(KeepsMemories, KeepsConversations, Forgets):
                 unembedded=waiting,
                 text_documents=live.documents if (live := self._parts.text.live) else 0,
                 database_bytes=store.file_bytes(c),
+                damaged=digests.damaged_count(c),
             )
 
         return await self._parts.db.read(work)
+
+    async def check(self) -> Integrity:
+        """Read everything that is kept and compare each row with its SHA-256."""
+        return await self._guard.check()
 
     async def probe(self) -> dict[str, object]:
         """Detail for `/status`. Raises `Unavailable` with the reason when it can't do its job."""
@@ -131,6 +138,9 @@ class SqliteMemory(KeepsMemories, KeepsConversations, Forgets):
             "embedding_space": counted.embedding_space,
             "text_index": "ready" if self._parts.text.live is not None else "rebuilding",
             "text_documents": counted.text_documents,
+            "damaged": counted.damaged,
+            "faults": list(self._guard.faults),
+            "storage": msgspec.to_builtins(self._parts.db.condition()),
             "waiting_for": [
                 f"{follower.name}: {follower.trouble}"
                 for follower in (self._parts.text, self._parts.vectors, self._sweeper)
@@ -155,11 +165,13 @@ async def open_memory(
     *,
     clock: Clock = now,
     places: Sequence[Place] = (),
+    check_after_s: float = CHECK_AFTER_S,
 ) -> AsyncIterator[SqliteMemory]:
     """Serve memory from `db` until left; the text index lives in `folder`.
 
     What a crash left between the table and the indexes is healed behind it; what it left to be
     forgotten is forgotten before this serves anything. `places` are those of other modules.
+    A check of everything begins `check_after_s` after the start.
     """
     if not await db.read(partial(vectors.is_of, space=embedder.space)):
         await db.write(partial(vectors.begin, space=embedder.space))
@@ -173,11 +185,14 @@ async def open_memory(
         bus=bus,
         places=(*PLACES, *places),
     )
-    memory = SqliteMemory(parts)
+    memory = SqliteMemory(parts, Guard(db, clock, check_after_s))
     await memory.resume()
-    memory._tasks = tuple(
-        asyncio.create_task(follower.run(), name=f"memory-{follower.name}")
-        for follower in (parts.text, parts.vectors, memory._sweeper)
+    memory._tasks = (
+        asyncio.create_task(memory._guard.run(), name="memory-guard"),
+        *(
+            asyncio.create_task(follower.run(), name=f"memory-{follower.name}")
+            for follower in (parts.text, parts.vectors, memory._sweeper)
+        ),
     )
     unsubscribe = bus.subscribe(TurnFinished, memory.remember_turn)
     try:

@@ -14,6 +14,7 @@ import apsw
 import msgspec
 
 from sonia.errors import InvalidRequest
+from sonia.integrity import report
 from sonia.memory import bookkeeping, rows
 from sonia.memory.columns import digest, likeness, maybe_micros, micros, moment
 from sonia.memory.interface import (
@@ -79,16 +80,35 @@ def number_of(c: apsw.Connection, memory_id: str) -> int:
 
 def entries(c: apsw.Connection, numbers: Sequence[int]) -> dict[int, Entry]:
     """The memories with these numbers, those that are still there and undamaged."""
-    found = c.execute(
-        f"SELECT number, digest, {rows.ENTRY_COLUMNS} FROM memory_entries "  # noqa: S608
-        "WHERE number IN (SELECT value FROM json_each(?))",
-        (json.dumps(numbers),),
-    )
-    return {
-        cast(int, number): entry
-        for number, digest_, *row in found
-        if (entry := rows.entry_of(row, cast("bytes | None", digest_))) is not None
-    }
+    found: dict[int, Entry] = {}
+    for number, digest_, *row in _stored(c, numbers):
+        entry = rows.entry_of(row, cast("bytes | None", digest_))
+        if entry is None:
+            report("memory_entries", cast(int, number), rows.NOT_WRITTEN)
+        else:
+            found[cast(int, number)] = entry
+    return found
+
+
+_ENTRIES = f"SELECT number, digest, {rows.ENTRY_COLUMNS} FROM memory_entries"  # noqa: S608
+
+
+def _stored(c: apsw.Connection, numbers: Sequence[int]) -> Sequence[Sequence[Any]]:
+    """All at once; one by one where a row among them can't be read."""
+    try:
+        return c.execute(
+            f"{_ENTRIES} WHERE number IN (SELECT value FROM json_each(?))",  # noqa: S608
+            (json.dumps(numbers),),
+        ).fetchall()
+    except (UnicodeDecodeError, apsw.CorruptError):
+        found = []
+        for number in numbers:
+            row = rows.stored(c, f"{_ENTRIES} WHERE number = ?", (number,))
+            if row is not None:
+                found.append(row)
+            elif c.execute("SELECT 1 FROM memory_entries WHERE number = ?", (number,)).fetchone():
+                report("memory_entries", number, rows.NOT_READ)
+        return found
 
 
 def entry(c: apsw.Connection, memory_id: str) -> Entry:
@@ -97,8 +117,8 @@ def entry(c: apsw.Connection, memory_id: str) -> Entry:
     found = entries(c, [number]).get(number)
     if found is None:
         raise EntryDamaged(
-            "This memory is not what was written: its SHA-256 does not fit. Restore a copy "
-            "of the data folder from before, or forget it.",
+            "This memory is not what was written: its SHA-256 does not fit. Restore a backup "
+            "(sonia backup list), or forget it.",
             id=memory_id,
         )
     return found
@@ -218,14 +238,11 @@ def _write(c: apsw.Connection, new: Entry) -> None:
 def versions(c: apsw.Connection, memory_id: str) -> tuple[Entry, ...]:
     """Oldest first, the current one last. Raises `EntryNotFound`, `EntryDamaged`."""
     current = entry(c, memory_id)
+    number = number_of(c, memory_id)
     found = c.execute(
-        f"SELECT digest, {rows.VERSION_COLUMNS} FROM memory_versions "  # noqa: S608
-        "WHERE number = ? ORDER BY version",
-        (number_of(c, memory_id),),
+        "SELECT version FROM memory_versions WHERE number = ? ORDER BY version", (number,)
     )
-    earlier = [
-        rows.version_of(row, cast("bytes | None", digest_), current) for digest_, *row in found
-    ]
+    earlier = [_version(c, number, cast(int, version), current) for (version,) in found.fetchall()]
     return (*(entry for entry in earlier if entry is not None), current)
 
 
@@ -363,13 +380,25 @@ def _version_at(
     if current.recorded_at <= known_at:
         return current
     found = c.execute(
-        f"SELECT digest, {rows.VERSION_COLUMNS} FROM memory_versions "  # noqa: S608
+        "SELECT version FROM memory_versions "
         "WHERE number = ? AND recorded_at <= ? ORDER BY version DESC LIMIT 1",
         (number, micros(known_at)),
     ).fetchone()
-    if found is None:
-        return None
-    return rows.version_of(found[1:], cast("bytes | None", found[0]), current)
+    return None if found is None else _version(c, number, cast(int, found[0]), current)
+
+
+def _version(c: apsw.Connection, number: int, version: int, current: Entry) -> Entry | None:
+    row = rows.stored(
+        c,
+        f"SELECT digest, {rows.VERSION_COLUMNS} FROM memory_versions "  # noqa: S608
+        "WHERE number = ? AND version = ?",
+        (number, version),
+    )
+    entry = None if row is None else rows.version_of(row[1:], row[0], current)
+    if entry is None:
+        why = rows.NOT_READ if row is None else rows.NOT_WRITTEN
+        report("memory_versions", number, why, version)
+    return entry
 
 
 # --- counting ----------------------------------------------------------------------------

@@ -9,8 +9,9 @@ from pathlib import Path
 import apsw
 import pytest
 
-from sonia.db import MigrationFailed, SchemaChanged, SchemaTooNew, open_database
+from sonia.db import open_database
 from sonia.errors import Conflict, Internal
+from sonia.schema import MigrationFailed, SchemaChanged, SchemaTooNew
 
 WORDS = "CREATE TABLE words (word TEXT PRIMARY KEY) STRICT;"
 

@@ -1,0 +1,122 @@
+"""What the database does about its disk: a reserve for when that is full, and a short log.
+
+Both belong to the writer thread; everything here blocks.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import apsw
+
+from sonia.log import get_logger
+
+BUSY_MS = 5_000
+RESERVE_BYTES = 4 * 1024 * 1024
+RESERVE_SHARE = 16  # never more than a sixteenth of what is free
+LOG_BYTES = 64 * 1024 * 1024  # a write-ahead log longer than this is cut when it can be
+LOG_RETRY_S = 1.0
+
+
+class Reserve:
+    """A file that is there to be deleted: on a full disk, deleting things takes some space too."""
+
+    def __init__(self, database: Path) -> None:
+        self.path = database.with_name(f"{database.name}.reserve")
+
+    @property
+    def bytes(self) -> int:
+        """How much it holds now."""
+        try:
+            return self.path.stat().st_size
+        except OSError:
+            return 0
+
+    def fill(self) -> bool:
+        """Take the space, if there is enough of it. False when there is not."""
+        if self.bytes:
+            return True
+        draft = self.path.with_name(f"{self.path.name}.part")
+        try:
+            size = min(RESERVE_BYTES, shutil.disk_usage(self.path.parent).free // RESERVE_SHARE)
+            if size < 4096:
+                return False
+            number = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            try:
+                _allocate(number, size)
+            finally:
+                os.close(number)
+            draft.replace(self.path)
+        except OSError:
+            with suppress(OSError):
+                draft.unlink(missing_ok=True)
+            return False
+        return True
+
+    def give_back(self) -> bool:
+        """Let go of the space. False when there is none to let go of."""
+        held = self.bytes > 0
+        with suppress(OSError):
+            self.path.unlink(missing_ok=True)
+        return held
+
+
+def _allocate(number: int, size: int) -> None:
+    if allocate := getattr(os, "posix_fallocate", None):
+        allocate(number, 0, size)
+        return
+    for start in range(0, size, 65_536):
+        os.write(number, bytes(min(65_536, size - start)))
+
+
+class WriteAheadLog:
+    """Keeps SQLite's log short. It grows while a reader looks at an old state, however long."""
+
+    def __init__(self, connection: apsw.Connection, database: Path) -> None:
+        self._connection = connection
+        self._path = database.with_name(f"{database.name}-wal")
+        self._tried_at = 0.0
+        self.alarm = False
+        connection.execute(f"PRAGMA journal_size_limit={LOG_BYTES}")
+
+    @property
+    def bytes(self) -> int:
+        """The length of the file."""
+        try:
+            return self._path.stat().st_size
+        except OSError:
+            return 0
+
+    def tend(self) -> None:
+        """Cut it when it is long, at most once a second; tell when a reader keeps it long."""
+        size = self.bytes
+        if size <= LOG_BYTES and not self.alarm:
+            return
+        if time.monotonic() - self._tried_at < LOG_RETRY_S:
+            return
+        self._tried_at = time.monotonic()
+        self.cut()
+        left = self.bytes
+        if left > LOG_BYTES and not self.alarm:
+            self.alarm = True
+            get_logger("database").warning(
+                "the write-ahead log can't be emptied: a reader has been at an old state for long",
+                bytes=left,
+                limit_bytes=LOG_BYTES,
+            )
+        elif left <= LOG_BYTES and self.alarm:
+            self.alarm = False
+            get_logger("database").info("the write-ahead log is short again", bytes=left)
+
+    def cut(self) -> None:
+        """Move it into the database and leave it empty, unless a reader is in the way."""
+        self._connection.set_busy_timeout(0)
+        try:
+            with suppress(apsw.Error):  # on a full disk the log stays, and is read when reopened
+                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        finally:
+            self._connection.set_busy_timeout(BUSY_MS)
