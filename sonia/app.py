@@ -19,7 +19,7 @@ from sonia.control import Control, Operator, open_control, open_operator
 from sonia.db import Database, open_database
 from sonia.errors import ConfigurationError
 from sonia.events import Bus
-from sonia.gateway import Turns, open_turns
+from sonia.gateway import Answers, Turns, open_answers, open_turns
 from sonia.health import Probe
 from sonia.memory import PLACES as MEMORYS_PLACES
 from sonia.memory import Memory, open_memory
@@ -67,6 +67,7 @@ class Sonia(msgspec.Struct, frozen=True, kw_only=True):
     memory: Memory
     tools: Tools
     turns: Turns
+    answers: Answers
     voice: TalkingSessions
     speech: Speech
 
@@ -133,6 +134,15 @@ async def open_sonia(config: Config, *, modules: Collection[str] = MODULES) -> A
         turns = await enter(
             open_turns(services.api_gateway, router=router, memory=memory, tools=tools, bus=bus)
         )
+        answers = await enter(
+            open_answers(
+                services.api_gateway,
+                router=router,
+                turns=turns,
+                profiles=routing.profiles,
+                bus=bus,
+            )
+        )
         voice = await enter(open_voice(services.pipecat, turns))
         files = weights.entry("kokoro-voices").files
         speech = await enter(open_speech(weights, [file.path for file in files]))
@@ -148,6 +158,7 @@ async def open_sonia(config: Config, *, modules: Collection[str] = MODULES) -> A
             memory=memory,
             tools=tools,
             turns=turns,
+            answers=answers,
             voice=voice,
             speech=speech,
         )

@@ -43,6 +43,14 @@ class Listen(Section, frozen=True, kw_only=True):
     version: str | None = None  # accepted from older files; `/version` answers the package's
 
 
+class Caching(Section, frozen=True, kw_only=True):
+    """Answers of models kept for the same question again, under the names of the guide."""
+
+    enabled: bool = True
+    ttl_seconds: Seconds = 300.0
+    max_size_mb: Positive = 100
+
+
 class ApiGateway(Listen, frozen=True, kw_only=True):
     """The edge and the turn."""
 
@@ -55,6 +63,7 @@ class ApiGateway(Listen, frozen=True, kw_only=True):
     recall_limit: Positive = 5
     max_tool_rounds: Annotated[int, msgspec.Meta(ge=0, le=32)] = 4
     max_answer_tokens: Positive = 512
+    caching: Caching = Caching()
 
 
 class Local(Section, frozen=True, kw_only=True):

@@ -23,6 +23,7 @@ from litestar.exceptions import (
 )
 from litestar.types import ExceptionHandlersMap
 
+from sonia.dialects import dialect_of, encode_error
 from sonia.errors import (
     Conflict,
     Forbidden,
@@ -65,12 +66,13 @@ class Envelope(Value, Generic[T]):
 
 
 class Exchange(msgspec.Struct, kw_only=True):
-    """One request while it is being answered."""
+    """One request while it is being answered. `user_id` is whose key came with it, if any."""
 
     service: str = "sonia"
     operation: str = "request"
     correlation_id: str = msgspec.field(default_factory=lambda: new_id("req"))
     trace_id: str | None = None
+    user_id: str | None = None
     started_s: float = msgspec.field(default_factory=time.perf_counter)
 
     @property
@@ -137,13 +139,20 @@ def describe(error: SoniaError) -> Failure:
     )
 
 
-def encode_failure(error: SoniaError, accept: str = "") -> tuple[int, dict[str, str], bytes]:
-    """Return status, headers and body, as problem details (RFC 9457) where asked for."""
+def encode_failure(
+    error: SoniaError, accept: str = "", path: str = ""
+) -> tuple[int, dict[str, str], bytes]:
+    """Return status, headers and body: in the dialect that `path` speaks, if it is a foreign one,
+    else as problem details (RFC 9457) where asked for.
+    """
     headers = {"content-type": "application/json"}
     if isinstance(error, RateLimited):
         headers["retry-after"] = str(error.retry_after_s)
     if isinstance(error, _MethodNotAllowed):
         headers["allow"] = ", ".join(error.details["allowed"])  # RFC 9110, section 15.5.6
+    if dialect := dialect_of(path):
+        status, encoded = encode_error(error, dialect, current().correlation_id)
+        return status, headers, encoded
     body: Any = failed(error)
     if PROBLEM_JSON in accept:
         headers["content-type"] = PROBLEM_JSON
@@ -241,7 +250,8 @@ def respond(request: Request[Any, Any, Any], error: Exception) -> Response[bytes
     known = translate(error, request.url.path, request.method)
     if isinstance(known, Internal):
         get_logger(current().service).error("unhandled", path=request.url.path, exc_info=error)
-    status, headers, body = encode_failure(known, request.headers.get("accept", ""))
+    accept = request.headers.get("accept", "")
+    status, headers, body = encode_failure(known, accept, request.scope["path"])
     media_type = headers.pop("content-type")
     return Response(body, status_code=status, headers=headers, media_type=media_type)
 

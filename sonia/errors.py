@@ -30,11 +30,13 @@ class SoniaError(Exception):
 
     `message` is shown to the caller: what was wrong and what would be right, never a
     secret or a stack trace. `details` is JSON-able and says which field, id or limit.
+    `reason` is a finer code, for protocols that have one: `model_not_found`.
     """
 
     code: ClassVar[str] = "internal"
     status: ClassVar[int] = 500
     retryable: ClassVar[bool] = False
+    reason: ClassVar[str | None] = None
 
     def __init__(self, message: str, **details: Any) -> None:
         super().__init__(message)

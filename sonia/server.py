@@ -178,6 +178,7 @@ def _routes(sonia: Sonia, module: str) -> Router:
                 memory=sonia.memory,
                 speech=sonia.speech,
                 longest_audio_s=sonia.config.services.pipecat.max_audio_s,
+                answers=sonia.answers,
             )
         case "router":
             return Router(path="/router", route_handlers=router_routes(sonia.router))

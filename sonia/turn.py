@@ -12,7 +12,7 @@ from typing import Annotated, Any, Protocol, runtime_checkable
 
 import msgspec
 
-from sonia.types import DEFAULT_USER, Usage, Value
+from sonia.types import DEFAULT_USER, Message, Usage, Value
 
 MAX_TEXT_CHARS = 32_000
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_TEXT_CHARS)]
@@ -23,7 +23,9 @@ class TurnRequest(Value):
 
     Without a `session_id` a new session begins. With `wait_for_approval` a tool call that needs
     a person holds the turn until it is answered or expires; without, the turn ends saying so.
-    `metadata` is kept with a session that this turn begins.
+    `metadata` is kept with a session that this turn begins. A client that holds the conversation
+    itself gives what was said before as `history`, oldest first, and that of the session is not
+    read. `max_answer_tokens` lowers the configured limit.
     """
 
     text: Text
@@ -33,6 +35,8 @@ class TurnRequest(Value):
     model: str | None = None
     wait_for_approval: bool = False
     metadata: dict[str, Any] = {}
+    history: tuple[Message, ...] | None = None
+    max_answer_tokens: int | None = None
 
 
 class TurnStarted(Value, tag="turn.started"):

@@ -28,6 +28,7 @@ from tests.memory_given import HashingEmbedder
 Step = str | ToolCall | SoniaError | asyncio.Event
 
 MODEL = "local/scripted"
+EMBEDDER = "local/hashing"
 
 
 class ScriptedRouter:
@@ -37,6 +38,7 @@ class ScriptedRouter:
         self.scripts = [list(script) for script in scripts]
         self.requests: list[ChatRequest] = []
         self.cancelled = 0
+        self.asked, self.left = asyncio.Event(), asyncio.Event()
         self._context_tokens = context_tokens
         self._embeddings = HashingEmbedder()
 
@@ -47,6 +49,7 @@ class ScriptedRouter:
     @asynccontextmanager
     async def chat(self, request: ChatRequest) -> AsyncIterator[AsyncIterator[ChatEvent]]:
         self.requests.append(request)
+        self.asked.set()
         script = self.scripts.pop(0)
         if script and isinstance(script[0], SoniaError):
             raise script[0]
@@ -54,6 +57,7 @@ class ScriptedRouter:
             yield self._play(script)
         except asyncio.CancelledError:
             self.cancelled += 1
+            self.left.set()
             raise
 
     async def _play(self, script: Sequence[Step]) -> AsyncIterator[ChatEvent]:
@@ -91,7 +95,9 @@ class ScriptedRouter:
         return (ProviderInfo(name="local", state="ready", models=(MODEL,)),)
 
     def models(self) -> tuple[ModelInfo, ...]:
-        return (ModelInfo(id=MODEL, provider="local", context_tokens=self._context_tokens),)
+        chat = ModelInfo(id=MODEL, provider="local", context_tokens=self._context_tokens)
+        vectors = ModelInfo(id=EMBEDDER, provider="local", context_tokens=512, embedding=True)
+        return chat, vectors
 
     async def ready(self, model: str | None = None) -> None:
         return

@@ -1,7 +1,18 @@
 """The gateway: the edge and the turn."""
 
+from sonia.gateway.answering import Answers, open_answers
 from sonia.gateway.interface import Reply, TurnEvent, TurnRequest, Turns
 from sonia.gateway.security import Doorway, FrontDoor
 from sonia.gateway.turns import open_turns
 
-__all__ = ["Doorway", "FrontDoor", "Reply", "TurnEvent", "TurnRequest", "Turns", "open_turns"]
+__all__ = [
+    "Answers",
+    "Doorway",
+    "FrontDoor",
+    "Reply",
+    "TurnEvent",
+    "TurnRequest",
+    "Turns",
+    "open_answers",
+    "open_turns",
+]

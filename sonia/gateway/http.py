@@ -13,7 +13,9 @@ from litestar.response import Stream
 from sonia.client import while_connected
 from sonia.control import Approval, ApprovalState, Control, Operator
 from sonia.envelope import Envelope, answer
+from sonia.gateway.answering import Answers
 from sonia.gateway.audio import audio_routes
+from sonia.gateway.openai import openai_routes
 from sonia.gateway.streaming import server_sent, whole
 from sonia.memory import Memory, Session, Utterance
 from sonia.tools import Call, Outcome, Tools
@@ -100,6 +102,7 @@ def routes(
     memory: Memory,
     speech: Speech,
     longest_audio_s: float,
+    answers: Answers,
 ) -> Router:
     """The gateway's handlers; it has no prefix."""
     return Router(
@@ -111,6 +114,7 @@ def routes(
             *_sessions(memory),
             *audio_routes(speech, longest_audio_s),
             _deps(control),
+            *openai_routes(answers),
         ],
         tags=["api-gateway"],
     )

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from sonia.dialects import dialect_of, request_id_header
 from sonia.envelope import Exchange, correlation_id, current, encode_failure, enter
 from sonia.errors import Forbidden, SoniaError
 from sonia.gateway.receiving import (
@@ -80,7 +81,7 @@ class FrontDoor:
             return
         headers = _headers(scope)
         scope = self._named(scope, headers)
-        sent = _Sent(send)
+        sent = _Sent(send, scope["path"])
         try:
             await self._answer(scope, headers, receive, sent)
         finally:
@@ -189,15 +190,18 @@ class FrontDoor:
 class _Sent:
     """A `send` that puts the correlation id on the answer and keeps its status."""
 
-    def __init__(self, send: Any) -> None:
+    def __init__(self, send: Any, path: str) -> None:
         self._send = send
-        self._name = correlation_id().encode()
+        name = correlation_id().encode()
+        self._names = [(b"x-correlation-id", name)]
+        if dialect := dialect_of(path):
+            self._names.append((request_id_header(dialect), name))
         self.status = 0
 
     async def __call__(self, message: dict[str, Any]) -> None:
         if message["type"] in OPENINGS:
             self.status = message.get("status", 101)
-            headers = [*message.get("headers", ()), (b"x-correlation-id", self._name)]
+            headers = [*message.get("headers", ()), *self._names]
             message = {**message, "headers": headers}
         await self._send(message)
 
@@ -218,7 +222,7 @@ def _log(scope: Scope, status: int) -> None:
 async def _refuse(
     scope: Scope, headers: Mapping[str, list[str]], error: SoniaError, send: Any
 ) -> None:
-    status, fields, body = encode_failure(error, one(headers, "accept"))
+    status, fields, body = encode_failure(error, one(headers, "accept"), scope["path"])
     prefix = "http.response"
     if scope["type"] == "websocket":
         if "websocket.http.response" not in (scope.get("extensions") or {}):

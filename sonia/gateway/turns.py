@@ -7,7 +7,7 @@ the turn was doing, and what had been handed out by then is what history keeps.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 
 from sonia.config import ApiGateway
@@ -185,17 +185,15 @@ class _Turn:
 
     async def _prompt(self) -> tuple[Message, ...]:
         request, router = self.request, self.parts.router
-        history = await self.parts.memory.history(self.session.id, limit=HISTORY_LIMIT)
-        if any(said.tainted for said in history):
-            self.acting.origins.add("memory")
+        history = await self._history()
         room = router.context_tokens(request.model, request.profile)
-        room -= self.parts.config.max_answer_tokens + TEMPLATE_TOKENS
+        room -= self._most_tokens() + TEMPLATE_TOKENS
         while True:
             before, asks = compose(request.text, history, self.found.hits)
             tokens = await self._count((*before, asks))
             if tokens <= room or not history:
                 break
-            history = tuple(trim(history, tokens - room, tokens))
+            history = trim(history, tokens - room, tokens)
         if tokens > room:
             raise ContextExceeded(
                 f"This is about {tokens} tokens long; the model takes {room}. Shorten it.",
@@ -204,13 +202,25 @@ class _Turn:
             )
         return (*before, asks)
 
+    async def _history(self) -> Sequence[Message]:
+        if self.request.history is not None:  # the client's word for what was said
+            return self.request.history[-HISTORY_LIMIT:]
+        said = await self.parts.memory.history(self.session.id, limit=HISTORY_LIMIT)
+        if any(utterance.tainted for utterance in said):
+            self.acting.origins.add("memory")
+        return [Message(role=utterance.role, content=utterance.content) for utterance in said]
+
+    def _most_tokens(self) -> int:
+        most = self.parts.config.max_answer_tokens
+        return min(most, self.request.max_answer_tokens or most)
+
     def _ask(self, messages: tuple[Message, ...], *, tools: bool) -> ChatRequest:
         return ChatRequest(
             messages=messages,
             model=self.request.model,
             profile=self.request.profile,
             tools=self.parts.tools.specs() if tools else (),
-            max_tokens=self.parts.config.max_answer_tokens,
+            max_tokens=self._most_tokens(),
         )
 
     # --- afterwards ----------------------------------------------------------------------

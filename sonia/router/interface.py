@@ -24,6 +24,8 @@ ProviderState = Literal["ready", "warming", "unconfigured", "down"]
 class ModelNotFound(NotFound):
     """No configured provider serves this model id; `details["known"]` lists those there are."""
 
+    reason = "model_not_found"
+
 
 class ModelNotReady(Unavailable):
     """The model's weights are still being fetched or loaded."""
@@ -31,6 +33,8 @@ class ModelNotReady(Unavailable):
 
 class ContextExceeded(InvalidRequest):
     """The prompt is longer than the model's context; `details` gives both, in tokens."""
+
+    reason = "context_length_exceeded"
 
 
 class AnswerCut(UpstreamError):

@@ -418,3 +418,29 @@ def test_r20_a_second_signal_does_not_wait_for_the_grace(
 
     assert status == 0, output
     assert "Traceback" not in output
+
+
+def test_openais_client_talks_to_a_bare_model_and_to_the_assistant(server: Server) -> None:
+    import openai
+
+    model = "local/qwen2.5-coder-0.5b-instruct"
+    asks: list[Any] = [{"role": "user", "content": "What is the capital of France?"}]
+    with openai.OpenAI(base_url=f"{server.url()}/v1", api_key="none", max_retries=0) as client:
+        bare = client.chat.completions.create(model=model, messages=asks)
+        streamed = [
+            chunk.choices[0].delta.content or ""
+            for chunk in client.chat.completions.create(model=model, messages=asks, stream=True)
+        ]
+        client.chat.completions.create(
+            model="sonia", messages=[{"role": "user", "content": "My canary is called Tweety."}]
+        )
+        asked = client.chat.completions.create(
+            model="sonia", messages=[{"role": "user", "content": "What is my canary called?"}]
+        )
+        vectors = client.embeddings.create(model="local/all-minilm-l6-v2", input=["a", "b"])
+
+    assert "Paris" in (bare.choices[0].message.content or "")
+    assert "".join(streamed) == bare.choices[0].message.content
+    assert asked.model == "sonia"
+    assert "Tweety" in (asked.choices[0].message.content or "")
+    assert [len(row.embedding) for row in vectors.data] == [384, 384]

@@ -1,0 +1,94 @@
+"""The routes of OpenAI's protocol: models, chat completions, embeddings."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from litestar import Request, Response, get, post
+from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath
+from litestar.types import ASGIApp
+
+from sonia.client import UntilGone
+from sonia.envelope import current
+from sonia.gateway.answering import ASSISTANT, Answers, cache_wishes
+from sonia.gateway.embedding import embedded, wanted_embeddings
+from sonia.gateway.openai_answers import send_completion
+from sonia.gateway.openai_chat import completion
+from sonia.router import ModelNotFound
+from sonia.types import now, rfc3339
+
+STARTED_S = int(time.time())  # models say since when they are there: since this process is
+
+
+def openai_routes(answers: Answers) -> list[HTTPRouteHandler]:
+    """To be mounted below `/v1`."""
+
+    @post("/chat/completions", status_code=200)
+    async def chat_completions(request: Request[Any, Any, Any]) -> ASGIApp:
+        user_id, wishes = current().user_id, cache_wishes(request.headers)
+        wanted = completion(await request.body(), answers, user_id, wishes)
+
+        async def respond(scope: Any, receive: Any, send: Any) -> None:
+            await send_completion(answers, wanted, receive, send)
+
+        return respond
+
+    @post("/embeddings", status_code=200)
+    async def embeddings(request: Request[Any, Any, Any]) -> Response[dict[str, Any]]:
+        wanted = await wanted_embeddings(await request.body(), answers.router)
+        async with UntilGone(request.receive):
+            return Response(await embedded(wanted, answers.router))
+
+    @get("/models")
+    async def list_models(request: Request[Any, Any, Any]) -> dict[str, Any]:
+        rows = _models(answers)
+        if "anthropic-version" in request.headers:
+            return _anthropic_list(rows)
+        return {"object": "list", "data": rows}
+
+    @get("/models/{model_id:path}")
+    async def show_model(model_id: FromPath[str], request: Request[Any, Any, Any]) -> Any:
+        name = str(model_id).lstrip("/")
+        row = next((row for row in _models(answers) if row["id"] == name), None)
+        if row is None:
+            row = _row(answers.resolve(name).shown)
+            if row["id"].count("/") and row["id"] not in {m.id for m in answers.router.models()}:
+                raise ModelNotFound(f"The model {name!r} does not exist.", field="model")
+        return _anthropic_row(row) if "anthropic-version" in request.headers else row
+
+    return [chat_completions, embeddings, list_models, show_model]
+
+
+def _models(answers: Answers) -> list[dict[str, Any]]:
+    """The assistant, every model, and the profiles that no model is named like."""
+    names = [ASSISTANT, *(info.id for info in answers.router.models())]
+    names += [name for name in answers.profiles if name not in names]
+    return [_row(name) for name in names]
+
+
+def _row(name: str) -> dict[str, Any]:
+    owner, slash, _ = name.partition("/")
+    return {
+        "id": name,
+        "object": "model",
+        "created": STARTED_S,
+        "owned_by": owner if slash else ASSISTANT,
+    }
+
+
+def _anthropic_list(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    data = [_anthropic_row(row) for row in rows]
+    ends = {"first_id": data[0]["id"], "last_id": data[-1]["id"]}
+    return {"data": data, "has_more": False, **ends}
+
+
+def _anthropic_row(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "type": "model",
+        "id": row["id"],
+        "display_name": row["id"],
+        "created_at": rfc3339(now()),
+        "lifecycle": "active",
+    }
