@@ -13,6 +13,7 @@ MAX_NEEDLES = 16
 # Scripts that are written without spaces: each character stands for itself.
 _UNSPACED = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff"
 _WORD = re.compile(rf"[{_UNSPACED}]|[^\W_{_UNSPACED}]+")
+_PLAIN = re.compile("[a-z0-9]+")
 
 
 def words(text: str) -> list[str]:
@@ -53,8 +54,7 @@ class Phrases:
             node = node.setdefault(word, {})
         node[""] = {}
         if self._needles is not None:
-            folded = text.lower()
-            plain = [word for word in said if word.isascii() and word in folded]
+            plain = _PLAIN.findall(text.lower())  # what SQL's lower() leaves as it is
             if literally and plain and len(self._needles) < MAX_NEEDLES:
                 self._needles.add(max(plain, key=len))
             else:

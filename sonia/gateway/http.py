@@ -249,8 +249,10 @@ def _sessions(memory: Memory) -> Sequence[Any]:
         return answer(session)
 
     @get("/sessions")
-    async def sessions(limit: FromQuery[Limit] = 50) -> Envelope[tuple[Session, ...]]:
-        return answer(await memory.sessions(limit))
+    async def sessions(
+        limit: FromQuery[Limit] = 50, user_id: FromQuery[str | None] = None
+    ) -> Envelope[tuple[Session, ...]]:
+        return answer(await memory.sessions(limit, user_id=user_id))
 
     @get("/sessions/{session_id:str}")
     async def show_session(session_id: FromPath[str]) -> Envelope[Session]:
@@ -263,10 +265,13 @@ def _sessions(memory: Memory) -> Sequence[Any]:
 
     @get("/sessions/{session_id:str}/history")
     async def history(
-        session_id: FromPath[str], limit: FromQuery[Limit] = 50
+        session_id: FromPath[str],
+        limit: FromQuery[Limit] = 50,
+        before: FromQuery[int | None] = None,
+        after: FromQuery[int | None] = None,
     ) -> Envelope[tuple[Utterance, ...]]:
         await memory.session(session_id)
-        return answer(await memory.history(session_id, limit=limit))
+        return answer(await memory.history(session_id, limit=limit, before=before, after=after))
 
     return open_session, sessions, show_session, close_session, history
 

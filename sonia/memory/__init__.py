@@ -2,6 +2,7 @@
 
 from sonia.memory.interface import (
     MAX_CONTENT_CHARS,
+    About,
     AlreadySuperseded,
     Change,
     Content,
@@ -21,20 +22,23 @@ from sonia.memory.interface import (
     Query,
     Receipt,
     ReceiptNotFound,
+    Restored,
     SearchMode,
     Session,
     SessionNotFound,
+    Snapshot,
+    SnapshotNotFound,
     Source,
     Stats,
     Unit,
     Utterance,
 )
-from sonia.memory.places import PLACES
-from sonia.memory.service import SqliteMemory, open_memory
+from sonia.memory.service import PLACES, SqliteMemory, open_memory
 
 __all__ = [
     "MAX_CONTENT_CHARS",
     "PLACES",
+    "About",
     "AlreadySuperseded",
     "Change",
     "Content",
@@ -54,9 +58,12 @@ __all__ = [
     "Query",
     "Receipt",
     "ReceiptNotFound",
+    "Restored",
     "SearchMode",
     "Session",
     "SessionNotFound",
+    "Snapshot",
+    "SnapshotNotFound",
     "Source",
     "SqliteMemory",
     "Stats",

@@ -11,7 +11,7 @@ import msgspec
 
 from sonia.envelope import correlation_id
 from sonia.events import TurnFinished, Written
-from sonia.memory import ledger, merging
+from sonia.memory import ledger, merging, snapshots
 from sonia.memory.bounds import (
     check_after,
     check_event,
@@ -21,7 +21,17 @@ from sonia.memory.bounds import (
     checked,
     checked_text,
 )
-from sonia.memory.interface import Event, Name, NewEvent, NewMemory, Session, Utterance
+from sonia.memory.interface import (
+    Event,
+    Name,
+    NewEvent,
+    NewMemory,
+    Restored,
+    Session,
+    SessionNotFound,
+    Snapshot,
+    Utterance,
+)
 from sonia.memory.parts import Parts
 from sonia.memory.writing import worth_keeping
 from sonia.types import Value
@@ -62,6 +72,7 @@ class KeepsConversations:
         *,
         session_id: str | None = None,
         kind: str | None = None,
+        user_id: str | None = None,
         after: int = 0,
         limit: int = 100,
     ) -> tuple[Event, ...]:
@@ -73,6 +84,7 @@ class KeepsConversations:
                 ledger.events,
                 session_id=None if session_id is None else checked_text(session_id, "session_id"),
                 kind=None if kind is None else checked_text(kind, "kind"),
+                user_id=None if user_id is None else checked_text(user_id, "user_id"),
                 after=after,
                 limit=limit,
             )
@@ -90,7 +102,7 @@ class KeepsConversations:
         """Return the session with this id, made if it is not there; without an id, a new one."""
         new = checked(_NewSession(session_id=session_id, user_id=user_id, metadata=metadata or {}))
         check_metadata(new.metadata)
-        return await self._parts.db.write(
+        session = await self._parts.db.write(
             partial(
                 ledger.open_session,
                 session_id=new.session_id,
@@ -99,16 +111,20 @@ class KeepsConversations:
                 at=self._parts.clock(),
             )
         )
+        if session.user_id != new.user_id:
+            raise SessionNotFound("No session of this person has this id.", id=session.id)
+        return session
 
     async def session(self, session_id: str) -> Session:
         """Raises `SessionNotFound`."""
         known_id = checked_text(session_id, "session_id")
         return await self._parts.db.read(partial(ledger.session, session_id=known_id))
 
-    async def sessions(self, limit: int = 50) -> tuple[Session, ...]:
+    async def sessions(self, limit: int = 50, *, user_id: str | None = None) -> tuple[Session, ...]:
         """Most recently active first."""
         check_limit(limit)
-        return await self._parts.db.read(partial(ledger.sessions, limit=limit))
+        whose = None if user_id is None else checked_text(user_id, "user_id")
+        return await self._parts.db.read(partial(ledger.sessions, limit=limit, user_id=whose))
 
     async def close_session(self, session_id: str) -> None:
         """Forget the session and what was said in it. Raises `SessionNotFound`."""
@@ -116,11 +132,69 @@ class KeepsConversations:
         closing = partial(ledger.close_session, session_id=known_id)
         await self._parts.db.write(closing, frees=True)
 
-    async def history(self, session_id: str, *, limit: int = 50) -> tuple[Utterance, ...]:
-        """The newest `limit` utterances, oldest first; empty for an unknown session."""
+    async def history(
+        self,
+        session_id: str,
+        *,
+        limit: int = 50,
+        before: int | None = None,
+        after: int | None = None,
+    ) -> tuple[Utterance, ...]:
+        """See `Memory.history`."""
         check_limit(limit)
-        known_id = checked_text(session_id, "session_id")
-        return await self._parts.db.read(partial(ledger.history, session_id=known_id, limit=limit))
+        check_after(after or 0)
+        check_after(before or 0)
+        work = partial(
+            ledger.history,
+            session_id=checked_text(session_id, "session_id"),
+            limit=limit,
+            before=before,
+            after=after,
+        )
+        return await self._parts.db.read(work)
+
+    # --- snapshots -----------------------------------------------------------------------
+
+    async def snapshot(self, session_id: str, *, name: str = "") -> Snapshot:
+        """Copy a session as it is. Raises `SessionNotFound`."""
+        work = partial(
+            snapshots.create,
+            session_id=checked_text(session_id, "session_id"),
+            name=checked_text(name, "name"),
+            at=self._parts.clock(),
+        )
+        return await self._parts.db.write(work)
+
+    async def snapshots(
+        self,
+        *,
+        session_id: str | None = None,
+        user_id: str | None = None,
+        before: int | None = None,
+        limit: int = 50,
+    ) -> tuple[Snapshot, ...]:
+        """Newest first, those numbered below `before`."""
+        check_limit(limit)
+        work = partial(
+            snapshots.newest,
+            session_id=None if session_id is None else checked_text(session_id, "session_id"),
+            user_id=None if user_id is None else checked_text(user_id, "user_id"),
+            before=before,
+            limit=limit,
+        )
+        return await self._parts.db.read(work)
+
+    async def restore(self, snapshot_id: str, *, session_id: str | None = None) -> Restored:
+        """See `Memory.restore`."""
+        work = partial(
+            snapshots.restore,
+            snapshot_id=checked_text(snapshot_id, "id"),
+            session_id=None if session_id is None else checked_text(session_id, "session_id"),
+            note=self._parts.note("session.restored"),
+        )
+        restored = await self._parts.db.write(work)
+        self._parts.wake()
+        return restored
 
     async def remember_turn(self, turn: TurnFinished) -> Written:
         """Write a finished turn: the ledger, the session, what is worth a memory, at once.

@@ -5,11 +5,13 @@ from __future__ import annotations
 import datetime as dt
 from typing import Annotated, Any
 
+import msgspec
 from litestar import Router, delete, get, post, put
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 
 from sonia.envelope import Envelope, answer
 from sonia.memory.interface import (
+    About,
     Change,
     Content,
     Entry,
@@ -23,6 +25,8 @@ from sonia.memory.interface import (
     NewMemory,
     Query,
     Receipt,
+    Restored,
+    Snapshot,
     Stats,
     Unit,
 )
@@ -46,6 +50,19 @@ class StoreBody(Value):
     importance: Unit = 0.5
 
 
+class SnapshotBody(Value):
+    """`POST /v1/snapshots/create`."""
+
+    session_id: Name
+    name: Annotated[str, msgspec.Meta(max_length=256)] = ""
+
+
+class RestoreBody(Value):
+    """`POST /v1/snapshots/restore/{id}`; may be left out."""
+
+    session_id: Name | None = None
+
+
 class Forgotten(Value):
     """`DELETE /recall/{id}`."""
 
@@ -63,6 +80,7 @@ def routes(memory: Memory) -> Router:
             *_queries(memory),
             *_ledger(memory),
             *_forgetting(memory),
+            *_snapshots(memory),
         ],
     )
 
@@ -111,8 +129,24 @@ def _queries(memory: Memory) -> list[Any]:
         return answer(await memory.search(data))
 
     @get("/query/by-type/{kind:str}")
-    async def by_type(kind: FromPath[str], limit: Limit = 100) -> Envelope[tuple[Entry, ...]]:
-        return answer(await memory.by_type(kind, limit=limit))
+    async def by_type(
+        kind: FromPath[str],
+        limit: Limit = 100,
+        user_id: FromQuery[str | None] = None,
+        before: FromQuery[str | None] = None,
+    ) -> Envelope[tuple[Entry, ...]]:
+        older = None if before is None else MemoryId(before)
+        return answer(await memory.by_type(kind, limit=limit, user_id=user_id, before=older))
+
+    @get(["/v1/search/entity/{name:str}", "/api/v1/search/entity/{name:str}"])
+    async def entity(
+        name: FromPath[str],
+        limit: Limit = 50,
+        user_id: FromQuery[str | None] = None,
+        before: FromQuery[str | None] = None,
+    ) -> Envelope[About]:
+        older = None if before is None else MemoryId(before)
+        return answer(await memory.about(name, user_id=user_id, limit=limit, before=older))
 
     @get("/query/stats")
     async def stats() -> Envelope[Stats]:
@@ -122,7 +156,7 @@ def _queries(memory: Memory) -> list[Any]:
     async def check() -> Envelope[Integrity]:
         return answer(await memory.check())
 
-    return [search, by_type, stats, check]
+    return [search, by_type, entity, stats, check]
 
 
 def _ledger(memory: Memory) -> list[Any]:
@@ -138,11 +172,14 @@ def _ledger(memory: Memory) -> list[Any]:
     async def events(
         session_id: FromQuery[str | None] = None,
         kind: FromQuery[str | None] = None,
+        user_id: FromQuery[str | None] = None,
         after: After = 0,
         limit: Limit = 100,
     ) -> Envelope[tuple[Event, ...]]:
         return answer(
-            await memory.events(session_id=session_id, kind=kind, after=after, limit=limit)
+            await memory.events(
+                session_id=session_id, kind=kind, user_id=user_id, after=after, limit=limit
+            )
         )
 
     return [append, events]
@@ -158,3 +195,34 @@ def _forgetting(memory: Memory) -> list[Any]:
         return answer(await memory.receipt(receipt_id))
 
     return [forget, receipt]
+
+
+def _snapshots(memory: Memory) -> list[Any]:
+    @post(["/v1/snapshots/create", "/api/v1/snapshots/create"], status_code=200)
+    async def create(data: JSONBody[SnapshotBody]) -> Envelope[Snapshot]:
+        return answer(await memory.snapshot(data.session_id, name=data.name))
+
+    @get(["/v1/snapshots", "/api/v1/snapshots"])
+    async def newest(
+        session_id: FromQuery[str | None] = None,
+        user_id: FromQuery[str | None] = None,
+        before: FromQuery[int | None] = None,
+        limit: Limit = 50,
+    ) -> Envelope[tuple[Snapshot, ...]]:
+        return answer(
+            await memory.snapshots(
+                session_id=session_id, user_id=user_id, before=before, limit=limit
+            )
+        )
+
+    @post(
+        ["/v1/snapshots/restore/{snapshot_id:str}", "/api/v1/snapshots/restore/{snapshot_id:str}"],
+        status_code=200,
+    )
+    async def restore(
+        snapshot_id: FromPath[str], data: JSONBody[RestoreBody | None] = None
+    ) -> Envelope[Restored]:
+        into = data.session_id if data else None
+        return answer(await memory.restore(snapshot_id, session_id=into))
+
+    return [create, newest, restore]

@@ -34,6 +34,10 @@ class SessionNotFound(NotFound):
     """No session has this id."""
 
 
+class SnapshotNotFound(NotFound):
+    """No snapshot has this id."""
+
+
 class ReceiptNotFound(NotFound):
     """Nothing was forgotten under this id."""
 
@@ -197,6 +201,7 @@ class Utterance(Value):
     """One thing that was said in a session.
 
     `tainted` is true of an answer into which content from outside went (a file, a page).
+    `number` is its row in the ledger, to page by.
     """
 
     role: Role
@@ -204,6 +209,43 @@ class Utterance(Value):
     at: dt.datetime
     turn_id: str
     tainted: bool = False
+    number: int = 0
+
+
+class Snapshot(Value):
+    """A session as it was: what was said in it, and the memories made in it."""
+
+    number: int
+    id: str
+    session_id: str
+    user_id: str
+    name: str
+    created_at: dt.datetime
+    utterances: int
+    memories: int
+
+
+class Restored(Value):
+    """What of a snapshot was put into a session. `damaged` items were not what was written."""
+
+    snapshot_id: str
+    session_id: str
+    utterances: int
+    memories: int
+    damaged: int = 0
+
+
+class About(Value):
+    """What is known of a name. `count` memories name it, `memories` is a page of them.
+
+    `related` are names that stand beside it there, and in how many memories.
+    """
+
+    name: str
+    count: int
+    memories: tuple[Entry, ...]
+    utterances: tuple[Utterance, ...]
+    related: dict[str, int]
 
 
 class Stats(Value):
@@ -335,8 +377,15 @@ class Memory(Protocol):
         """Find by words, by meaning, or both fused. An empty query finds the newest."""
         ...
 
-    async def by_type(self, kind: str, *, limit: int = 100) -> tuple[Entry, ...]:
-        """Newest first."""
+    async def by_type(
+        self,
+        kind: str,
+        *,
+        limit: int = 100,
+        user_id: str | None = None,
+        before: MemoryId | None = None,
+    ) -> tuple[Entry, ...]:
+        """Newest first, older than `before`. Raises `EntryNotFound`."""
         ...
 
     async def stats(self) -> Stats:
@@ -359,6 +408,7 @@ class Memory(Protocol):
         *,
         session_id: str | None = None,
         kind: str | None = None,
+        user_id: str | None = None,
         after: int = 0,
         limit: int = 100,
     ) -> tuple[Event, ...]:
@@ -372,14 +422,17 @@ class Memory(Protocol):
         user_id: str = "owner",
         metadata: dict[str, Any] | None = None,
     ) -> Session:
-        """Return the session with this id, made if it is not there; without an id, a new one."""
+        """Return the session with this id, made if it is not there; without an id, a new one.
+
+        Raises `SessionNotFound` when it is another person's.
+        """
         ...
 
     async def session(self, session_id: str) -> Session:
         """Raises `SessionNotFound`."""
         ...
 
-    async def sessions(self, limit: int = 50) -> tuple[Session, ...]:
+    async def sessions(self, limit: int = 50, *, user_id: str | None = None) -> tuple[Session, ...]:
         """Most recently active first."""
         ...
 
@@ -390,8 +443,53 @@ class Memory(Protocol):
         """
         ...
 
-    async def history(self, session_id: str, *, limit: int = 50) -> tuple[Utterance, ...]:
-        """The newest `limit` utterances, oldest first; empty for an unknown session."""
+    async def history(
+        self,
+        session_id: str,
+        *,
+        limit: int = 50,
+        before: int | None = None,
+        after: int | None = None,
+    ) -> tuple[Utterance, ...]:
+        """The newest `limit` utterances, oldest first; empty for an unknown session.
+
+        With `before`, those numbered below it; with `after`, the oldest above it.
+        """
+        ...
+
+    async def about(
+        self,
+        name: str,
+        *,
+        user_id: str | None = None,
+        limit: int = 50,
+        before: MemoryId | None = None,
+    ) -> About:
+        """All that names it, as whole words in any case; newest first, older than `before`."""
+        ...
+
+    async def snapshot(self, session_id: str, *, name: str = "") -> Snapshot:
+        """Copy a session as it is. Raises `SessionNotFound`."""
+        ...
+
+    async def snapshots(
+        self,
+        *,
+        session_id: str | None = None,
+        user_id: str | None = None,
+        before: int | None = None,
+        limit: int = 50,
+    ) -> tuple[Snapshot, ...]:
+        """Newest first, those numbered below `before`."""
+        ...
+
+    async def restore(self, snapshot_id: str, *, session_id: str | None = None) -> Restored:
+        """Append copies of what was said to a session, a new one by default.
+
+        Memories that the person no longer has come back as copies, as little trusted as they
+        were. Nothing is replaced. Raises `SnapshotNotFound`, `SessionNotFound` for another
+        person's session.
+        """
         ...
 
     async def check(self) -> Integrity:

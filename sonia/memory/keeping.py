@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from sonia.errors import InvalidRequest
-from sonia.memory import ledger, merging, store
+from sonia.memory import ledger, merging, naming, store
 from sonia.memory.bounds import (
     check_limit,
     check_metadata,
@@ -18,8 +18,9 @@ from sonia.memory.bounds import (
     checked,
     checked_text,
 )
-from sonia.memory.interface import Change, Entry, NewMemory, Query
+from sonia.memory.interface import About, Change, Entry, NewMemory, Query
 from sonia.memory.parts import Parts
+from sonia.phrases import words
 from sonia.types import MemoryId
 
 
@@ -126,16 +127,46 @@ class KeepsMemories:
             partial(store.versions, memory_id=checked_text(memory_id, "id"))
         )
 
-    async def by_type(self, kind: str, *, limit: int = 100) -> tuple[Entry, ...]:
-        """Newest first."""
+    async def by_type(
+        self,
+        kind: str,
+        *,
+        limit: int = 100,
+        user_id: str | None = None,
+        before: MemoryId | None = None,
+    ) -> tuple[Entry, ...]:
+        """Newest first, older than `before`. Raises `EntryNotFound`."""
         check_limit(limit)
-        query = checked(Query(query="", types=(kind,), limit=limit))
+        query = checked(Query(query="", types=(kind,), limit=limit, user_id=user_id))
         at = self._parts.clock()
+        known_id = None if before is None else checked_text(before, "before")
 
         def work(c: Any) -> tuple[Entry, ...]:
-            numbers = store.newest(c, query, at)
+            below = None if known_id is None else store.number_of(c, known_id)
+            numbers = store.newest(c, query, at, below)
             found = store.entries(c, numbers)
             return tuple(found[number] for number in numbers if number in found)
+
+        return await self._parts.db.read(work)
+
+    async def about(
+        self,
+        name: str,
+        *,
+        user_id: str | None = None,
+        limit: int = 50,
+        before: MemoryId | None = None,
+    ) -> About:
+        """See `Memory.about`."""
+        check_limit(limit)
+        if not words(checked_text(name, "name")):
+            raise InvalidRequest("A name has at least one word.", pointer="/name")
+        whose = None if user_id is None else checked_text(user_id, "user_id")
+        known_id = None if before is None else checked_text(before, "before")
+
+        def work(c: Any) -> About:
+            below = None if known_id is None else store.number_of(c, known_id)
+            return naming.about(c, name, whose, limit, below)
 
         return await self._parts.db.read(work)
 

@@ -59,14 +59,26 @@ def append(c: apsw.Connection, row: Row) -> Event:
 
 
 def events(
-    c: apsw.Connection, session_id: str | None, kind: str | None, after: int, limit: int
+    c: apsw.Connection,
+    session_id: str | None,
+    kind: str | None,
+    after: int,
+    limit: int,
+    user_id: str | None = None,
 ) -> tuple[Event, ...]:
     """Rows above `after`, oldest first, without damaged ones. Erased: `{"erased": true}`."""
     found = c.execute(
         "SELECT number FROM memory_events "
         "WHERE number > :after AND (:session_id IS NULL OR session_id = :session_id) "
-        "AND (:kind IS NULL OR kind = :kind) ORDER BY number LIMIT :limit",
-        {"after": after, "session_id": session_id, "kind": kind, "limit": limit},
+        "AND (:kind IS NULL OR kind = :kind) AND (:user_id IS NULL OR user_id = :user_id) "
+        "ORDER BY number LIMIT :limit",
+        {
+            "after": after,
+            "session_id": session_id,
+            "kind": kind,
+            "user_id": user_id,
+            "limit": limit,
+        },
     )
     numbers = [cast(int, row[0]) for row in found]
     return tuple(_event(number, row) for number, row in _intact(c, numbers))
@@ -141,34 +153,62 @@ def record_turn(
             ),
         )
     open_session(c, turn.session_id, turn.user_id, {}, turn.at)
-    c.execute(
-        "UPDATE memory_sessions SET turns = turns + 1, last_active_at = max(last_active_at, ?) "
-        "WHERE id = ?",
-        (micros(turn.at), turn.session_id),
-    )
+    count_turns(c, turn.session_id, 1, turn.at)
     return len(said)
 
 
-def history(c: apsw.Connection, session_id: str, limit: int) -> tuple[Utterance, ...]:
-    """The newest `limit`, oldest first; erased ones are gone, damaged ones left out."""
-    found = c.execute(
-        "SELECT number FROM memory_events WHERE session_id = ? "
-        "AND kind IN ('turn.user', 'turn.assistant') AND data <> ? ORDER BY number DESC LIMIT ?",
-        (session_id, ERASED, limit),
+def count_turns(c: apsw.Connection, session_id: str, turns: int, at: dt.datetime) -> None:
+    """So many more turns, the last of them at that moment."""
+    c.execute(
+        "UPDATE memory_sessions SET turns = turns + ?, last_active_at = max(last_active_at, ?) "
+        "WHERE id = ?",
+        (turns, micros(at), session_id),
     )
-    numbers = sorted(cast(int, row[0]) for row in found)
-    return tuple(_utterance(row) for _, row in _intact(c, numbers))
 
 
-def _utterance(row: Sequence[Any]) -> Utterance:
+def history(
+    c: apsw.Connection,
+    session_id: str,
+    limit: int,
+    before: int | None = None,
+    after: int | None = None,
+) -> tuple[Utterance, ...]:
+    """The newest `limit` below `before`, or the oldest above `after`; oldest first.
+
+    Erased ones are gone, damaged ones left out.
+    """
+    found = c.execute(
+        "SELECT number FROM memory_events WHERE session_id = :session_id "  # noqa: S608
+        "AND kind IN ('turn.user', 'turn.assistant') AND data <> :erased "
+        "AND (:before IS NULL OR number < :before) AND (:after IS NULL OR number > :after) "
+        f"ORDER BY number {'DESC' if after is None else 'ASC'} LIMIT :limit",
+        {
+            "session_id": session_id,
+            "erased": ERASED,
+            "before": before,
+            "after": after,
+            "limit": limit,
+        },
+    )
+    return utterances(c, sorted(cast(int, row[0]) for row in found))
+
+
+def utterances(c: apsw.Connection, numbers: Sequence[int]) -> tuple[Utterance, ...]:
+    """These rows, in this order, without damaged ones. A restored one has its first time."""
+    return tuple(_utterance(number, row) for number, row in _intact(c, numbers))
+
+
+def _utterance(number: int, row: Sequence[Any]) -> Utterance:
     kind, at, _, _, turn_id, _, data = row
     said = from_json(data)
+    told = said.get("at")
     return Utterance(
         role=cast(Role, SAID[kind]),
         content=said["content"],
-        at=moment(at),
+        at=dt.datetime.fromisoformat(told) if told else moment(at),
         turn_id=turn_id,
         tainted=bool(said.get("tainted")) and kind == "turn.assistant",
+        number=number,
     )
 
 
@@ -204,12 +244,12 @@ def session(c: apsw.Connection, session_id: str) -> Session:
     return _session(*cast("tuple[Any, ...]", row))
 
 
-def sessions(c: apsw.Connection, limit: int) -> tuple[Session, ...]:
+def sessions(c: apsw.Connection, limit: int, user_id: str | None = None) -> tuple[Session, ...]:
     """Most recently active first."""
     rows = c.execute(
         "SELECT id, user_id, created_at, last_active_at, metadata, turns FROM memory_sessions "
-        "ORDER BY last_active_at DESC, rowid DESC LIMIT ?",
-        (limit,),
+        "WHERE ?1 IS NULL OR user_id = ?1 ORDER BY last_active_at DESC, rowid DESC LIMIT ?2",
+        (user_id, limit),
     )
     return tuple(_session(*cast("tuple[Any, ...]", row)) for row in rows)
 

@@ -18,7 +18,8 @@ from sonia.db import Database
 from sonia.errors import SoniaError, Unavailable
 from sonia.events import Bus, TurnFinished
 from sonia.forgetting import Place
-from sonia.memory import digests, ledger, store, vectors
+from sonia.memory import digests, ledger, snapshots, store, vectors
+from sonia.memory import places as own
 from sonia.memory.bounds import (
     check_moment,
     checked,
@@ -37,10 +38,10 @@ from sonia.memory.interface import (
 )
 from sonia.memory.keeping import KeepsMemories
 from sonia.memory.parts import Clock, Parts
-from sonia.memory.places import PLACES
 from sonia.memory.text import IndexDamaged
 from sonia.types import Integrity, now
 
+PLACES = (*own.PLACES, *snapshots.PLACES)
 EMBED_BUDGET_S = 0.1  # how long a hybrid search waits for its question's vector
 
 

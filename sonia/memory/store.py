@@ -246,6 +246,12 @@ def versions(c: apsw.Connection, memory_id: str) -> tuple[Entry, ...]:
     return (*(entry for entry in earlier if entry is not None), current)
 
 
+def exists(c: apsw.Connection, memory_id: str) -> bool:
+    """Whether there is such a memory."""
+    row = c.execute("SELECT 1 FROM memory_entries WHERE id = ?", (memory_id,)).fetchone()
+    return row is not None
+
+
 def owners(c: apsw.Connection, memory_ids: Sequence[str]) -> set[str]:
     """Whose memories these are."""
     found = c.execute(
@@ -294,14 +300,16 @@ _BOUNDED = (
 _UNARCHIVED = "AND (:archived OR archived_at IS NULL OR archived_at > :known_at) "
 
 
-def newest(c: apsw.Connection, query: Query, at: dt.datetime) -> list[int]:
-    """Numbers, newest first, of what is to be seen at the moment `at`."""
+def newest(
+    c: apsw.Connection, query: Query, at: dt.datetime, before: int | None = None
+) -> list[int]:
+    """Numbers, newest first, of what is to be seen at the moment `at`, below `before`."""
     found = c.execute(
         "SELECT number FROM memory_entries "  # noqa: S608
         f"WHERE {_NARROWED} {_BOUNDED} {_UNARCHIVED} "
         "AND (:limited IS NULL OR recorded_at <= :limited) "
-        "ORDER BY number DESC LIMIT :limit",
-        {**truth(query, at), "limit": query.limit},
+        "AND (:before IS NULL OR number < :before) ORDER BY number DESC LIMIT :limit",
+        {**truth(query, at), "limit": query.limit, "before": before},
     )
     numbers = [cast(int, row[0]) for row in found]
     if query.known_at is not None:

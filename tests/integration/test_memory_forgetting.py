@@ -112,6 +112,7 @@ async def filled(all_: House) -> None:
     )
     await all_.memory.append("app.note", {"text": f"call the {WORD}\nback"})
     await all_.memory.open_session("ses_noted", metadata={"title": f"about the {WORD}"})
+    await all_.memory.snapshot("ses_1", name=f"with the {WORD}")
     read = await all_.tools.execute(
         Call(tool_name="file.read", args={"path": "diary.txt"}, session_id="ses_1")
     )
@@ -150,12 +151,15 @@ async def test_an_entity_is_forgotten_in_every_file(tmp_path: Path) -> None:
             "versions": 1,
             "events": 3,
             "sessions": 1,
+            "snapshots": 4,
             "approvals": 1,
             "actions": 2,
             "audit": receipt.erased["audit"],
             "copies": 1,
         }
         assert WORD.lower() not in msgspec.json.encode(receipt).decode().lower()
+        (snapshot,) = await all_.memory.snapshots()
+        assert (snapshot.name, snapshot.utterances, snapshot.memories) == ("", 2, 1)
         assert (await all_.control.verify_ledger()).ok
         (approval,) = await all_.control.approvals()
         assert approval.state == "cancelled"
@@ -189,6 +193,8 @@ async def test_a_person_is_forgotten_and_nobody_else(tmp_path: Path) -> None:
             NewMemory(type="fact", content="The moon is full tonight", user_id="ada")
         )
         await all_.said("I live in Tavira by the sea", user="bob", session="ses_bob")
+        for session in ("ses_ada", "ses_bob"):
+            await all_.memory.snapshot(session)
         await all_.memory.append("app.note", {"a": "I live in Tavira by the sea"}, user_id="bob")
         for session in ("ses_ada", "ses_bob"):
             await all_.tools.execute(
@@ -204,6 +210,8 @@ async def test_a_person_is_forgotten_and_nobody_else(tmp_path: Path) -> None:
         assert [hit.entry for hit in again.hits] == [hit.entry for hit in before.hits] != []
         assert await all_.memory.history("ses_ada") == ()
         assert len(await all_.memory.history("ses_bob")) == 2
+        (snapshot,) = await all_.memory.snapshots()
+        assert (snapshot.user_id, snapshot.utterances, snapshot.memories) == ("bob", 2, 1)
         assert {session.id for session in await all_.memory.sessions()} == {"ses_bob"}
         notes = await all_.memory.events(kind="app.note")
         assert [note.data for note in notes] == [{"a": "I live in Tavira by the sea"}]
@@ -242,6 +250,13 @@ async def test_forgetting_a_memory_takes_its_words_from_elsewhere(tmp_path: Path
         theirs = await all_.memory.store(
             NewMemory(type="fact", content="He came by", user_id="ada")
         )
+        await all_.said("hello", session="ses_a")
+        await all_.memory.store(
+            NewMemory(type="fact", content=f"The {WORD} came by.", session_id="ses_a")
+        )
+        await all_.memory.snapshot("ses_a")
+        await all_.memory.erase(Forget(session_id="ses_a"))
+        assert await all_.memory.snapshots() == ()
         await all_.tools.execute(Call(tool_name="file.read", args={"path": "diary.txt"}))
         await all_.memory.append("app.note", {"heard": f'"the {WORD}  came by", they said'})
 
@@ -311,28 +326,6 @@ async def test_a_kill_at_any_step_leaves_nothing_once_started_again(
         assert residue(tmp_path, STEM, await vector_of(SECRET)) == []
         (event,) = await memory.events(kind="memory.forgotten")
         assert (await memory.receipt(event.data["receipt"])).state == "done"
-
-
-async def test_no_page_keeps_what_moved_within_it(tmp_path: Path) -> None:
-    """`secure_delete` alone leaves pieces where pages were split."""
-    async with opened(tmp_path) as memory:
-        for n in range(60):
-            await asyncio.gather(
-                *(
-                    memory.store(
-                        NewMemory(
-                            type="fact", content=f"hush{n:04d}x{m} " + "z" * (n * m % 1900 + 1)
-                        )
-                    )
-                    for m in range(8)
-                )
-            )
-        for entry in await memory.by_type("fact", limit=200):
-            await memory.change(entry.id, Change(content=entry.content + "y" * 700))
-
-        await memory.erase(Forget(user_id="owner"), wait_s=60)
-
-        assert residue(tmp_path, b"hush") == []
 
 
 async def backup(folder: Path, target: Path) -> None:

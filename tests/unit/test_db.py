@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import random
+import re
 import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -422,3 +425,52 @@ async def test_a_writer_that_cannot_open_the_file_stops_the_start(
             pass
 
     assert isinstance(raised.value.__cause__, apsw.CantOpenError)
+
+
+async def test_after_compacting_no_page_keeps_what_was_deleted(db: Database, path: Path) -> None:
+    """`secure_delete` alone leaves pieces where pages were split."""
+    chance = random.Random(1)
+    texts = (f"hush{n:05d}" + "z" * chance.choice([5, 40, 200, 900, 5000]) for n in count())
+
+    def stir(c: apsw.Connection) -> None:
+        c.execute("CREATE TABLE IF NOT EXISTS kept (word TEXT PRIMARY KEY, text) WITHOUT ROWID")
+        for _ in range(150):
+            key = f"{chance.getrandbits(32):x}"
+            c.execute("INSERT OR REPLACE INTO kept VALUES (?, ?)", (key, next(texts)))
+        keys = [row[0] for row in c.execute("SELECT word FROM kept")]
+        for key in chance.sample(keys, 50):
+            c.execute("DELETE FROM kept WHERE word = ?", (key,))
+        for key in chance.sample(keys, 30):
+            c.execute("UPDATE kept SET text = ? WHERE word = ?", (next(texts), key))
+
+    def kept(c: apsw.Connection) -> set[bytes]:
+        return {str(text)[:9].encode() for (text,) in c.execute("SELECT text FROM kept")}
+
+    for _ in range(30):
+        await db.write(stir)
+    await db.compact()
+    emptied = await db.empty_log()
+
+    held = set(re.findall(rb"hush\d{5}", path.read_bytes()))  # noqa: ASYNC240
+    assert (emptied, held) == (True, await db.read(kept))
+    assert path.with_name(f"{path.name}-wal").stat().st_size == 0
+
+
+async def test_a_log_that_a_reader_needs_is_not_emptied(db: Database) -> None:
+    reading, go_on = threading.Event(), threading.Event()
+
+    def read_long(c: apsw.Connection) -> None:
+        c.execute("SELECT count(*) FROM words").fetchall()
+        reading.set()
+        go_on.wait()
+
+    reader = asyncio.create_task(db.read(read_long))
+    await asyncio.to_thread(reading.wait)
+    await db.write(put("later"))
+
+    emptied = await db.empty_log()
+    go_on.set()
+    await reader
+
+    assert not emptied
+    assert await db.empty_log()

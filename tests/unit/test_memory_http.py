@@ -154,3 +154,25 @@ async def test_a_memory_that_is_over_is_found_as_of_its_time(client: httpx.Async
 
     assert now["hits"] == []
     assert [hit["entry"]["id"] for hit in then["hits"]] == [stored["id"]]
+
+
+@pytest.mark.parametrize("prefix", ["/memory/v1", "/memory/api/v1"])
+async def test_a_session_is_copied_put_back_and_forgotten(
+    client: httpx.AsyncClient, prefix: str
+) -> None:
+    missing = await client.post(f"{prefix}/snapshots/create", json={"session_id": "ses_1"})
+    assert (missing.status_code, missing.json()["error"]["code"]) == (404, "not_found")
+    await data_of(await client.post("/memory/store", json={**BISCUIT, "session_id": "ses_1"}))
+
+    about = await data_of(await client.get(f"{prefix}/search/entity/Biscuit?user_id=owner"))
+    assert (about["count"], about["memories"][0]["content"]) == (1, BISCUIT["content"])
+    receipt = await data_of(await client.post(f"{prefix}/forget", json={"entity": "biscuit"}))
+    assert (receipt["state"], receipt["erased"]["memories"]) == ("done", 1)
+    assert await data_of(await client.get(f"{prefix}/forget/{receipt['id']}")) == receipt
+    assert (await data_of(await client.get(f"{prefix}/search/entity/Biscuit")))["count"] == 0
+    refused = await client.post(f"{prefix}/forget", json={})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "invalid_request")
+    assert "user_id alone" in refused.json()["error"]["message"]
+    assert await data_of(await client.get(f"{prefix}/snapshots?user_id=ada")) == []
+    unknown = await client.post(f"{prefix}/snapshots/restore/snp_x")
+    assert unknown.status_code == 404
