@@ -19,6 +19,7 @@ fix:  ## format, and mend what can be mended without thinking
 bench:  ## print the numbers, beside a peer's
 	$(PYTHON) -m sonia.bootstrap --dev -m benchmarks.startup
 	$(PYTHON) -m sonia.bootstrap --dev -m benchmarks.remembering
+	$(PYTHON) -m sonia.bootstrap --dev -m benchmarks.tool_calls
 
 lock:  ## lock the dependencies anew (needs uv)
 	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \

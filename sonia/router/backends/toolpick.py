@@ -47,13 +47,45 @@ _SPOKEN = (
     "What should I wear today?",
     "Which number has my locker?",
     "Thank you",
+    "I live in a small town.",
+    "Why do cats purr?",
+    "What is the capital of Peru?",
+    "Good morning",
+    "Explain gravity",
+    "Which is healthier, rice or bread?",
 )
 
 # Requests for tools that are often there; they are shown only when the tool is offered.
 _ASKED: dict[str, tuple[tuple[str, dict[str, Any]], ...]] = {
-    "file.read": (("Open plan.md", {"path": "plan.md"}),),
+    "file.read": (
+        ("Open plan.md", {"path": "plan.md"}),
+        ("Have a look at data.csv", {"path": "data.csv"}),
+    ),
     "file.list": (("Which folders are there?", {"path": "."}),),
-    "file.write": (("Put hello in a.txt", {"path": "a.txt", "content": "hello"}),),
+    "file.write": (
+        ("Put hello in a.txt", {"path": "a.txt", "content": "hello"}),
+        ("Write 'pay rent' to b.md", {"path": "b.md", "content": "pay rent"}),
+    ),
+    "file.search": (
+        ("Which of my notes mention the garage?", {"query": "garage"}),
+        ("Find the word rent in my files", {"query": "rent"}),
+    ),
+    "file.delete": (("Delete b.txt", {"path": "b.txt"}),),
+    "process.list": (
+        ("What is running?", {}),
+        ("Is Chrome running?", {}),
+        ("Which program uses the most CPU?", {}),
+    ),
+    "web.fetch": (
+        ("What is on https://a.example/b?", {"url": "https://a.example/b"}),
+        ("Download http://c.example/d.txt", {"url": "http://c.example/d.txt"}),
+    ),
+    "web.search": (
+        ("Search the web for cheap bicycles", {"query": "cheap bicycles"}),
+        ("Look up online when the zoo opens", {"query": "zoo opening hours"}),
+    ),
+    "browser.open": (("Open https://d.example in the browser", {"url": "https://d.example"}),),
+    "notification.send": (("Notify me: it rains", {"message": "it rains"}),),
     "shell.run": (("Run pwd", {"command": "pwd"}),),
     "system.info": (
         ("What is the date today?", {}),
@@ -175,12 +207,13 @@ def _names(tool: ToolSpec) -> str:
 
 
 def _shots(tools: Sequence[ToolSpec]) -> Iterable[Turn]:
+    """Calls and words in turn: a run of either makes the model expect it again."""
     spoken = iter(_SPOKEN)
     for tool in tools:
-        yield from _shot(next(spoken, ""), SAY)
         for request, arguments in _ASKED.get(tool.name, ()):
             if fits(arguments, tool):
                 yield from _shot(request, call_line(tool.name, arguments))
+                yield from _shot(next(spoken, ""), SAY)
     for text in spoken:
         yield from _shot(text, SAY)
 
