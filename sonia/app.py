@@ -23,7 +23,7 @@ from sonia.gateway import Answers, Turns, open_answers, open_turns
 from sonia.health import Probe
 from sonia.memory import PLACES as MEMORYS_PLACES
 from sonia.memory import Memory, open_memory
-from sonia.router import Router, open_router
+from sonia.router import JsonAnswers, Router, open_router
 from sonia.running import holding
 from sonia.tools import PLACES as TOOLS_PLACES
 from sonia.tools import Tools, open_tools
@@ -48,6 +48,7 @@ if not MIGRATIONS.is_dir():
 # Where something may be that is to be forgotten, in the order in which one leads to the next.
 ELSEWHERE = (*CONTROLS_PLACES, *TOOLS_PLACES)
 PLACES = (*MEMORYS_PLACES, *ELSEWHERE)
+MEMORY_OPS = "memory_ops"  # the profile whose models read turns and sum up
 TALKING = frozenset({"gateway", "voice", "router"})
 
 
@@ -128,6 +129,7 @@ async def open_sonia(config: Config, *, modules: Collection[str] = MODULES) -> A
                 bus,
                 config.data / "text-index",
                 places=ELSEWHERE,
+                model=_reader(routing, router),
             )
         )
         tools = await enter(open_tools(services.openclaw, control, db, config.workspace))
@@ -187,6 +189,11 @@ def _with_folder(config: Config) -> ModelRouter:
     local = msgspec.structs.replace(local, folder=str(config.folder(local.folder)))
     providers = msgspec.structs.replace(routing.providers, local=local)
     return msgspec.structs.replace(routing, providers=providers)
+
+
+def _reader(routing: ModelRouter, router: Router) -> JsonAnswers | None:
+    """The models that read turns for memories, if a profile names any."""
+    return JsonAnswers(router, MEMORY_OPS) if MEMORY_OPS in routing.profiles else None
 
 
 def _without_chat(config: Config) -> ModelRouter:

@@ -27,6 +27,8 @@ __all__ = ["Config", "Secret", "find_file", "load", "parse", "shown"]
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=604_800)]
 Days = Annotated[float, msgspec.Meta(gt=0, le=36_500)]
+Minutes = Annotated[float, msgspec.Meta(gt=0, le=525_600)]
+Hours = Annotated[float, msgspec.Meta(gt=0, le=8_760)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Text = Annotated[str, msgspec.Meta(min_length=1)]
 
@@ -154,6 +156,49 @@ class Search(Section, frozen=True, kw_only=True):
     bm25_b: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.75
 
 
+class Jobs(Section, frozen=True, kw_only=True):
+    """How often memory does what it does by itself."""
+
+    merge_every_minutes: Minutes = 10.0
+    summarise_every_hours: Hours = 6.0
+    decay_every_hours: Hours = 6.0
+
+
+class HalfLives(Section, frozen=True, kw_only=True):
+    """After how long a memory counts half, by type; `other` is for every other type."""
+
+    fact: Days = 1460.0
+    preference: Days = 1460.0
+    summary: Days = 730.0
+    episode: Days = 60.0
+    task: Days = 60.0
+    other: Days = 1460.0
+
+
+class Decay(Section, frozen=True, kw_only=True):
+    """What fades, and what becomes of it."""
+
+    half_life_days: HalfLives = HalfLives()
+    auto_archive: bool = True
+    archive_after_days: Days = 90.0
+    archive_below: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.05
+
+
+class Summaries(Section, frozen=True, kw_only=True):
+    """When the episodes of a session are summed up."""
+
+    after_days: Days = 30.0
+    at_least: Annotated[int, msgspec.Meta(ge=2, le=256)] = 4
+
+
+class Extraction(Section, frozen=True, kw_only=True):
+    """How a model reads turns for memories, if the profile `memory_ops` names any."""
+
+    idle_s: Seconds = 10.0
+    deadline_s: Seconds = 60.0
+    tries: Annotated[int, msgspec.Meta(ge=1, le=10)] = 3
+
+
 class MemoryEngine(Listen, frozen=True, kw_only=True):
     """What was said, and finding it again."""
 
@@ -161,6 +206,10 @@ class MemoryEngine(Listen, frozen=True, kw_only=True):
     embeddings: EmbeddingModel = EmbeddingModel()
     search: Search = Search()
     ranking: Ranking = Ranking()
+    jobs: Jobs = Jobs()
+    decay: Decay = Decay()
+    summaries: Summaries = Summaries()
+    extraction: Extraction = Extraction()
 
 
 class Pipecat(Listen, frozen=True, kw_only=True):

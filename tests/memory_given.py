@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from sonia.config import MemoryEngine
 from sonia.db import open_database
 from sonia.errors import Unavailable
 from sonia.events import Bus
-from sonia.memory import Embedder, SqliteMemory, open_memory
+from sonia.memory import Embedder, Model, SqliteMemory, open_memory
 from sonia.types import now
 
 MIGRATIONS = Path(__file__).parent.parent / "migrations"
@@ -95,6 +96,7 @@ async def opened(
     bus: Bus | None = None,
     clock: Clock | None = None,
     config: MemoryEngine | None = None,
+    model: Model | None = None,
     check_after_s: float = 3600.0,
 ) -> AsyncIterator[SqliteMemory]:
     """Memory over the database and the text index in `folder`."""
@@ -107,7 +109,25 @@ async def opened(
             bus or Bus(),
             folder / "text-index",
             clock=clock or now,
+            model=model,
             check_after_s=check_after_s,
         ) as memory,
     ):
         yield memory
+
+
+class ScriptedModel:
+    """Answers each question with the next of its answers; an error is raised."""
+
+    def __init__(self, *answers: str | Exception) -> None:
+        self.answers = list(answers)
+        self.asked: list[str] = []
+        self.told = asyncio.Event()
+
+    async def answer(self, instructions: str, text: str, schema: dict[str, Any]) -> str:
+        self.asked.append(text)
+        self.told.set()
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer

@@ -11,7 +11,7 @@ import msgspec
 
 from sonia.envelope import correlation_id
 from sonia.events import TurnFinished, Written
-from sonia.memory import ledger, merging, snapshots
+from sonia.memory import ledger, merging, reading, snapshots
 from sonia.memory.bounds import (
     check_after,
     check_event,
@@ -33,7 +33,7 @@ from sonia.memory.interface import (
     Utterance,
 )
 from sonia.memory.parts import Parts
-from sonia.memory.writing import worth_keeping
+from sonia.memory.writing import may_hold_more, worth_keeping
 from sonia.types import Value
 
 
@@ -48,6 +48,7 @@ class KeepsConversations:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
+        self._reader: reading.Reader | None = None
 
     # --- the ledger ----------------------------------------------------------------------
 
@@ -100,6 +101,7 @@ class KeepsConversations:
         metadata: dict[str, Any] | None = None,
     ) -> Session:
         """Return the session with this id, made if it is not there; without an id, a new one."""
+        self._spoken()
         new = checked(_NewSession(session_id=session_id, user_id=user_id, metadata=metadata or {}))
         check_metadata(new.metadata)
         session = await self._parts.db.write(
@@ -219,27 +221,32 @@ class KeepsConversations:
             )
             for item in kept
         ]
-        work = partial(_write_turn, turn=turn, news=news, cause=correlation_id())
+        work = partial(
+            _write_turn,
+            turn=turn,
+            news=news,
+            cause=correlation_id(),
+            queued=self._reader is not None and may_hold_more(turn.text),
+        )
         written = await self._parts.db.write(work)
         self._parts.wake()
+        self._spoken()
         return written
 
+    def _spoken(self) -> None:
+        """Somebody speaks: what is done behind waits."""
+        if self._reader is not None:
+            self._reader.spoken()
 
-def _write_turn(c: Any, turn: TurnFinished, news: Sequence[NewMemory], cause: str) -> Written:
+
+def _write_turn(
+    c: Any, turn: TurnFinished, news: Sequence[NewMemory], cause: str, queued: bool
+) -> Written:
+    if queued:
+        reading.queue(c, turn.turn_id, turn.at)
     kept = [merging.take_up(c, new, turn.at, turn.turn_id) for new in news]
     taken = [item for item in kept if item is not None]
     rows = ledger.record_turn(c, turn, [item.entry.id for item in taken], cause)
     replaced = [entry for item in taken for entry in item.replaced]
-    for entry in replaced:
-        ledger.append(
-            c,
-            ledger.Row(
-                kind="memory.superseded",
-                at=turn.at,
-                data={"id": entry.id, "type": entry.type, "version": entry.version},
-                correlation_id=cause,
-                user_id=entry.user_id,
-                session_id=entry.session_id,
-            ),
-        )
+    merging.note_superseded(c, replaced, turn.at, cause)
     return Written(events=rows + len(replaced), memories=len(taken))

@@ -18,6 +18,7 @@ from sonia.memory.interface import (
     Event,
     Forget,
     Found,
+    JobStatus,
     Memory,
     MemoryType,
     Name,
@@ -81,6 +82,7 @@ def routes(memory: Memory) -> Router:
             *_ledger(memory),
             *_forgetting(memory),
             *_snapshots(memory),
+            *_jobs(memory),
         ],
     )
 
@@ -226,3 +228,15 @@ def _snapshots(memory: Memory) -> list[Any]:
         return answer(await memory.restore(snapshot_id, session_id=into))
 
     return [create, newest, restore]
+
+
+def _jobs(memory: Memory) -> list[Any]:
+    @get("/jobs")
+    async def jobs() -> Envelope[tuple[JobStatus, ...]]:
+        return answer(await memory.jobs())
+
+    @post("/jobs/{name:str}/run", status_code=200)
+    async def run_job(name: FromPath[str]) -> Envelope[JobStatus]:
+        return answer(await memory.run_job(name))
+
+    return [jobs, run_job]

@@ -54,6 +54,10 @@ class NotTrusted(PolicyDenied):
     """What came from outside may not take the place of what is trusted more."""
 
 
+class JobNotFound(NotFound):
+    """No job has this name; `details["known"]` lists those there are."""
+
+
 class Source(Value):
     """Who said it, and where. `made_from` are the memories that it was made from.
 
@@ -298,6 +302,33 @@ class Receipt(Value):
     digest: str = ""
 
 
+class JobStatus(Value):
+    """Something memory does by itself. `outcome` counts what it did the last time it ended.
+
+    `next_at` lies in the past when it is overdue. `failures` in a row; `failure` is the last one.
+    """
+
+    name: str
+    about: str
+    every_s: float
+    next_at: dt.datetime
+    running: bool
+    started_at: dt.datetime | None = None
+    ended_at: dt.datetime | None = None
+    outcome: dict[str, int] = {}
+    failure: str | None = None
+    failures: int = 0
+
+
+@runtime_checkable
+class Model(Protocol):
+    """Answers with JSON. The router fits it; `app.py` joins them if the configuration says so."""
+
+    async def answer(self, instructions: str, text: str, schema: dict[str, Any]) -> str:
+        """One JSON document that fits `schema`. Raises `SoniaError`."""
+        ...
+
+
 @runtime_checkable
 class Embedder(Protocol):
     """Turns text into unit vectors. The router fits it; `app.py` joins them."""
@@ -490,6 +521,14 @@ class Memory(Protocol):
         were. Nothing is replaced. Raises `SnapshotNotFound`, `SessionNotFound` for another
         person's session.
         """
+        ...
+
+    async def jobs(self) -> tuple[JobStatus, ...]:
+        """What memory does by itself, and when."""
+        ...
+
+    async def run_job(self, name: str) -> JobStatus:
+        """Do it now and say how it went. Raises `JobNotFound`."""
         ...
 
     async def check(self) -> Integrity:

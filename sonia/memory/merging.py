@@ -9,12 +9,12 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import cast
 
 import apsw
 
-from sonia.memory import bookkeeping, store
+from sonia.memory import bookkeeping, ledger, store
 from sonia.memory.attributes import Attribute, attribute_of, said_words
 from sonia.memory.columns import likeness, micros
 from sonia.memory.interface import Entry, NewMemory
@@ -53,6 +53,24 @@ def take_up(
     ]
     replaced = tuple(store.give_way(c, old, entry, at) for old in gone)
     return TakenUp(entry=entry, replaced=replaced)
+
+
+def note_superseded(
+    c: apsw.Connection, replaced: Iterable[Entry], at: dt.datetime, correlation_id: str
+) -> None:
+    """Say of each that something took its place."""
+    for entry in replaced:
+        ledger.append(
+            c,
+            ledger.Row(
+                kind="memory.superseded",
+                at=at,
+                data={"id": entry.id, "type": entry.type, "version": entry.version},
+                correlation_id=correlation_id,
+                user_id=entry.user_id,
+                session_id=entry.session_id,
+            ),
+        )
 
 
 def note(c: apsw.Connection, number: int, entry: Entry) -> None:

@@ -33,12 +33,16 @@ from sonia.memory.interface import (
     Embedder,
     Found,
     Hit,
+    JobStatus,
+    Model,
     Query,
     Stats,
 )
 from sonia.memory.keeping import KeepsMemories
 from sonia.memory.parts import Clock, Parts
+from sonia.memory.reading import Reader
 from sonia.memory.text import IndexDamaged
+from sonia.memory.upkeep import Upkeep
 from sonia.types import Integrity, now
 
 PLACES = (*own.PLACES, *snapshots.PLACES)
@@ -48,9 +52,12 @@ EMBED_BUDGET_S = 0.1  # how long a hybrid search waits for its question's vector
 class SqliteMemory(KeepsMemories, KeepsConversations, Forgets):
     """Use `open_memory`."""
 
-    def __init__(self, parts: Parts, guard: Guard) -> None:
-        super().__init__(parts)
+    def __init__(self, parts: Parts, guard: Guard, model: Model | None = None) -> None:
+        KeepsMemories.__init__(self, parts)
+        KeepsConversations.__init__(self, parts)
         Forgets.__init__(self, parts)
+        self._upkeep = Upkeep(parts, model)
+        self._reader = Reader(parts, model) if model is not None else None
         self._guard = guard
         self._tasks: tuple[asyncio.Task[None], ...] = ()
 
@@ -125,6 +132,14 @@ class SqliteMemory(KeepsMemories, KeepsConversations, Forgets):
         """Read everything that is kept and compare each row with its SHA-256."""
         return await self._guard.check()
 
+    async def jobs(self) -> tuple[JobStatus, ...]:
+        """What memory does by itself, and when."""
+        return await self._upkeep.jobs.status()
+
+    async def run_job(self, name: str) -> JobStatus:
+        """Do it now and say how it went. Raises `JobNotFound`."""
+        return await self._upkeep.jobs.run(name)
+
     async def probe(self) -> dict[str, object]:
         """Detail for `/status`. Raises `Unavailable` with the reason when it can't do its job."""
         for task in self._tasks:
@@ -139,6 +154,8 @@ class SqliteMemory(KeepsMemories, KeepsConversations, Forgets):
             "embedding_space": counted.embedding_space,
             "text_index": "ready" if self._parts.text.live is not None else "rebuilding",
             "text_documents": counted.text_documents,
+            "reading": None if self._reader is None else await self._reader.account(),
+            "jobs": {job.name: job.failure or "ok" for job in await self.jobs()},
             "damaged": counted.damaged,
             "faults": list(self._guard.faults),
             "storage": msgspec.to_builtins(self._parts.db.condition()),
@@ -167,12 +184,14 @@ async def open_memory(
     clock: Clock = now,
     places: Sequence[Place] = (),
     check_after_s: float = CHECK_AFTER_S,
+    model: Model | None = None,
 ) -> AsyncIterator[SqliteMemory]:
     """Serve memory from `db` until left; the text index lives in `folder`.
 
     What a crash left between the table and the indexes is healed behind it; what it left to be
     forgotten is forgotten before this serves anything. `places` are those of other modules.
-    A check of everything begins `check_after_s` after the start.
+    A check of everything begins `check_after_s` after the start. `model` reads turns for what the
+    rules don't find, and sums up; without one, the rules do.
     """
     if not await db.read(partial(vectors.is_of, space=embedder.space)):
         await db.write(partial(vectors.begin, space=embedder.space))
@@ -186,10 +205,16 @@ async def open_memory(
         bus=bus,
         places=(*PLACES, *places),
     )
-    memory = SqliteMemory(parts, Guard(db, clock, check_after_s))
+    memory = SqliteMemory(parts, Guard(db, clock, check_after_s), model)
     await memory.resume()
     memory._tasks = (
         asyncio.create_task(memory._guard.run(), name="memory-guard"),
+        asyncio.create_task(memory._upkeep.jobs.follow(), name="memory-jobs"),
+        *(
+            [asyncio.create_task(memory._reader.run(), name="memory-reading")]
+            if memory._reader is not None
+            else []
+        ),
         *(
             asyncio.create_task(follower.run(), name=f"memory-{follower.name}")
             for follower in (parts.text, parts.vectors, memory._sweeper)

@@ -57,6 +57,13 @@ def worth_keeping(text: str, said_at: dt.datetime | None = None) -> tuple[Kept, 
     return tuple(kept)
 
 
+def may_hold_more(text: str) -> bool:
+    """Whether a model might find in it what the rules do not: said, not pasted, and not a word."""
+    return (
+        len(text) <= MAX_HEARD_CHARS and len(text.split()) > MIN_WORDS and not judging.pasted(text)
+    )
+
+
 def kept_of(content: str, at: dt.datetime, *, asked_for: bool = False) -> Kept:
     """A statement as a memory: its kind, its weight, since when it holds."""
     kind = kind_of(content)

@@ -1,5 +1,6 @@
 """Which model answers: every model behind one door."""
 
+from sonia.router.answering import JsonAnswers
 from sonia.router.interface import (
     AnswerCut,
     ChatEvent,
@@ -28,6 +29,7 @@ __all__ = [
     "FallbackRouter",
     "FinishReason",
     "Finished",
+    "JsonAnswers",
     "ModelInfo",
     "ModelNotFound",
     "ModelNotReady",

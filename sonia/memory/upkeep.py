@@ -1,0 +1,117 @@
+"""The jobs of memory, over its parts: merging, summing up, fading."""
+
+from __future__ import annotations
+
+import datetime as dt
+from functools import partial
+
+from sonia.errors import SoniaError
+from sonia.log import get_logger
+from sonia.memory import comparing, fading, merging, store, summaries
+from sonia.memory.extracting import answered
+from sonia.memory.interface import Entry, Model
+from sonia.memory.jobs import Counts, Job, Jobs
+from sonia.memory.parts import Parts
+from sonia.types import Origin, Value
+
+READ_BATCH = 500
+
+
+class _Summary(Value):
+    summary: str
+
+
+class Upkeep:
+    """What the jobs do. `model` writes summaries; without one, rules do."""
+
+    def __init__(self, parts: Parts, model: Model | None) -> None:
+        self._parts = parts
+        self._model = model
+        every = parts.config.jobs
+        self.jobs = Jobs(
+            parts.db,
+            parts.clock,
+            (
+                Job(
+                    name="merge",
+                    about="Has what says the same as something known give way to it.",
+                    every=dt.timedelta(minutes=every.merge_every_minutes),
+                    work=self.merge,
+                ),
+                Job(
+                    name="summarise",
+                    about="Sums up old episodes of a session and archives them.",
+                    every=dt.timedelta(hours=every.summarise_every_hours),
+                    work=self.summarise,
+                ),
+                Job(
+                    name="decay",
+                    about="Archives what has faded.",
+                    every=dt.timedelta(hours=every.decay_every_hours),
+                    work=self.decay,
+                ),
+            ),
+        )
+
+    async def merge(self) -> Counts:
+        """Compare what was said since the last time with what was known."""
+        db, compared, merged = self._parts.db, 0, 0
+        while await db.write(partial(merging.note_unread, limit=READ_BATCH)) == READ_BATCH:
+            pass
+        while numbers := await db.read(comparing.uncompared):
+            for number in numbers:
+                pairs = await db.read(partial(comparing.neighbours, number=number))
+                note = self._parts.note("memory.superseded")
+                merged += await db.write(
+                    partial(comparing.merge, number=number, pairs=pairs, note=note)
+                )
+            compared += len(numbers)
+        return {"compared": compared, "merged": merged}
+
+    async def summarise(self) -> Counts:
+        """Sum up each session whose episodes are old."""
+        db, made, archived = self._parts.db, 0, 0
+        settings = self._parts.config.summaries
+        note = self._parts.note("memory.archived")
+        for group in await db.read(partial(summaries.groups, settings=settings, at=note.at)):
+            found = await db.read(partial(store.entries, numbers=group.numbers))
+            if len(found) < len(group.numbers):
+                continue  # one of them is damaged
+            content, origin = await self._summed_up([found[number] for number in group.numbers])
+            kept = await db.write(
+                partial(summaries.keep, group=group, content=content, note=note, origin=origin)
+            )
+            if kept is not None:
+                made, archived = made + 1, archived + len(group.numbers)
+        self._parts.wake()
+        return {"summaries": made, "archived": archived}
+
+    async def decay(self) -> Counts:
+        """Archive what has become too weak, if that is wanted."""
+        settings, archived = self._parts.config.decay, 0
+        note = self._parts.note("memory.archived")
+        while settings.auto_archive and (
+            done := await self._parts.db.write(
+                partial(fading.archive_faded, settings=settings, note=note)
+            )
+        ):
+            archived += done
+        return {"archived": archived}
+
+    async def _summed_up(self, entries: list[Entry]) -> tuple[str, Origin]:
+        if self._model is not None:
+            try:
+                told = await answered(
+                    self._model,
+                    summaries.INSTRUCTIONS,
+                    summaries.notes(entries),
+                    summaries.SCHEMA,
+                    _Summary,
+                    self._parts.config.extraction.deadline_s,
+                )
+            except SoniaError as error:
+                get_logger("memory-engine").warning("summed up by rules", reason=error.message)
+            else:
+                if told.summary.strip():
+                    return told.summary.strip(), "model"
+        return summaries.extract(entries), "owner"
