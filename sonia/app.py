@@ -19,7 +19,8 @@ from sonia.control import Control, Operator, open_control, open_operator
 from sonia.db import Database, open_database
 from sonia.errors import ConfigurationError
 from sonia.events import Bus
-from sonia.gateway import Answers, Turns, open_answers, open_turns
+from sonia.gateway import PLACES as GATEWAYS_PLACES
+from sonia.gateway import Answers, Responses, Turns, open_answers, open_turns
 from sonia.health import Probe
 from sonia.memory import PLACES as MEMORYS_PLACES
 from sonia.memory import Memory, open_memory
@@ -46,7 +47,7 @@ MIGRATIONS = HERE / "_migrations"
 if not MIGRATIONS.is_dir():
     MIGRATIONS = HERE.parent / "migrations"
 # Where something may be that is to be forgotten, in the order in which one leads to the next.
-ELSEWHERE = (*CONTROLS_PLACES, *TOOLS_PLACES)
+ELSEWHERE = (*CONTROLS_PLACES, *TOOLS_PLACES, *GATEWAYS_PLACES)
 PLACES = (*MEMORYS_PLACES, *ELSEWHERE)
 MEMORY_OPS = "memory_ops"  # the profile whose models read turns and sum up
 TALKING = frozenset({"gateway", "voice", "router"})
@@ -69,6 +70,7 @@ class Sonia(msgspec.Struct, frozen=True, kw_only=True):
     tools: Tools
     turns: Turns
     answers: Answers
+    responses: Responses
     voice: TalkingSessions
     speech: Speech
 
@@ -161,6 +163,7 @@ async def open_sonia(config: Config, *, modules: Collection[str] = MODULES) -> A
             tools=tools,
             turns=turns,
             answers=answers,
+            responses=Responses(db),
             voice=voice,
             speech=speech,
         )

@@ -179,6 +179,7 @@ def _routes(sonia: Sonia, module: str) -> Router:
                 speech=sonia.speech,
                 longest_audio_s=sonia.config.services.pipecat.max_audio_s,
                 answers=sonia.answers,
+                responses=sonia.responses,
             )
         case "router":
             return Router(path="/router", route_handlers=router_routes(sonia.router))

@@ -2,14 +2,17 @@
 
 from sonia.gateway.answering import Answers, open_answers
 from sonia.gateway.interface import Reply, TurnEvent, TurnRequest, Turns
+from sonia.gateway.responses_store import PLACES, Responses
 from sonia.gateway.security import Doorway, FrontDoor
 from sonia.gateway.turns import open_turns
 
 __all__ = [
+    "PLACES",
     "Answers",
     "Doorway",
     "FrontDoor",
     "Reply",
+    "Responses",
     "TurnEvent",
     "TurnRequest",
     "Turns",

@@ -225,17 +225,22 @@ def _turn(asked: Asked) -> TurnRequest:
         raise InvalidRequest(most, param="messages")
     return TurnRequest(
         text=last.content,
-        session_id=asked.session_id or _session(asked.user_id, request.messages),
+        session_id=session_name(asked),
         user_id=asked.user_id,
         history=tuple(before),
         max_answer_tokens=request.max_tokens,
     )
 
 
-def _session(user_id: str, messages: tuple[Message, ...]) -> str:
-    """The same for every request of one conversation: its beginning never changes."""
-    opening: list[str] = [user_id]
-    for message in messages:
+def session_name(asked: Asked) -> str | None:
+    """The session of the assistant's turn; None for a bare model.
+
+    It is the same for every request of one conversation: the beginning never changes.
+    """
+    if not asked.target.assistant or asked.session_id is not None:
+        return asked.session_id
+    opening: list[str] = [asked.user_id]
+    for message in asked.request.messages:
         opening.append(f"{message.role}:{message.content}")
         if message.role == "user":
             break

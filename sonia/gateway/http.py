@@ -14,8 +14,10 @@ from sonia.client import while_connected
 from sonia.control import Approval, ApprovalState, Control, Operator
 from sonia.envelope import Envelope, answer
 from sonia.gateway.answering import Answers
+from sonia.gateway.anthropic import anthropic_routes
 from sonia.gateway.audio import audio_routes
-from sonia.gateway.openai import openai_routes
+from sonia.gateway.openai import openai_routes, responses_routes
+from sonia.gateway.responses_store import Responses
 from sonia.gateway.streaming import server_sent, whole
 from sonia.memory import Memory, Session, Utterance
 from sonia.tools import Call, Outcome, Tools
@@ -103,6 +105,7 @@ def routes(
     speech: Speech,
     longest_audio_s: float,
     answers: Answers,
+    responses: Responses,
 ) -> Router:
     """The gateway's handlers; it has no prefix."""
     return Router(
@@ -115,6 +118,8 @@ def routes(
             *audio_routes(speech, longest_audio_s),
             _deps(control),
             *openai_routes(answers),
+            *responses_routes(answers, responses),
+            *anthropic_routes(answers),
         ],
         tags=["api-gateway"],
     )

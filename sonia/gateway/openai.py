@@ -1,11 +1,11 @@
-"""The routes of OpenAI's protocol: models, chat completions, embeddings."""
+"""The routes of OpenAI's protocol: models, chat completions, embeddings, responses."""
 
 from __future__ import annotations
 
 import time
 from typing import Any
 
-from litestar import Request, Response, get, post
+from litestar import Request, Response, delete, get, post
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 from litestar.types import ASGIApp
@@ -16,6 +16,9 @@ from sonia.gateway.answering import ASSISTANT, Answers, cache_wishes
 from sonia.gateway.embedding import embedded, wanted_embeddings
 from sonia.gateway.openai_answers import send_completion
 from sonia.gateway.openai_chat import completion
+from sonia.gateway.openai_responses import wanted_response
+from sonia.gateway.responses_events import send_response
+from sonia.gateway.responses_store import Responses
 from sonia.router import ModelNotFound
 from sonia.types import now, rfc3339
 
@@ -59,6 +62,44 @@ def openai_routes(answers: Answers) -> list[HTTPRouteHandler]:
         return _anthropic_row(row) if "anthropic-version" in request.headers else row
 
     return [chat_completions, embeddings, list_models, show_model]
+
+
+def responses_routes(answers: Answers, responses: Responses) -> list[HTTPRouteHandler]:
+    """To be mounted below `/v1`."""
+
+    @post("/responses", status_code=200)
+    async def create_response(request: Request[Any, Any, Any]) -> ASGIApp:
+        user_id, wishes = current().user_id, cache_wishes(request.headers)
+        data = await request.body()
+        wanted = await wanted_response(data, answers, responses, user_id, wishes)
+
+        async def respond(scope: Any, receive: Any, send: Any) -> None:
+            await send_response(answers, responses, wanted, receive, send)
+
+        return respond
+
+    @get("/responses/{response_id:str}")
+    async def show_response(response_id: FromPath[str]) -> dict[str, Any]:
+        return (await responses.find(response_id, current().user_id)).body
+
+    @delete("/responses/{response_id:str}", status_code=200)
+    async def delete_response(response_id: FromPath[str]) -> dict[str, Any]:
+        await responses.delete(response_id, current().user_id)
+        return {"id": response_id, "object": "response.deleted", "deleted": True}
+
+    @get("/responses/{response_id:str}/input_items")
+    async def input_items(response_id: FromPath[str]) -> dict[str, Any]:
+        items = (await responses.find(response_id, current().user_id)).input[::-1]
+        ends = [items[0]["id"], items[-1]["id"]] if items else [None, None]
+        return {
+            "object": "list",
+            "data": items,
+            "first_id": ends[0],
+            "last_id": ends[1],
+            "has_more": False,
+        }
+
+    return [create_response, show_response, delete_response, input_items]
 
 
 def _models(answers: Answers) -> list[dict[str, Any]]:

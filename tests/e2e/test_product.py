@@ -444,3 +444,44 @@ def test_openais_client_talks_to_a_bare_model_and_to_the_assistant(server: Serve
     assert asked.model == "sonia"
     assert "Tweety" in (asked.choices[0].message.content or "")
     assert [len(row.embedding) for row in vectors.data] == [384, 384]
+
+
+def test_anthropics_client_and_responses_talk_to_the_local_model(server: Server) -> None:
+    import anthropic
+    import openai
+
+    model, asks = "qwen2.5-coder-0.5b-instruct", "What is the capital of France?"
+    tools: list[Any] = [
+        {
+            "name": "weather",
+            "description": "The weather in a city",
+            "input_schema": {
+                "type": "object",
+                "properties": {"city": {"type": "string"}},
+                "required": ["city"],
+            },
+        }
+    ]
+    with anthropic.Anthropic(base_url=server.url(), api_key="none", max_retries=0) as client:
+        said = client.messages.create(
+            model=model, max_tokens=40, messages=[{"role": "user", "content": asks}]
+        )
+        called = client.messages.create(
+            model=model,
+            max_tokens=60,
+            messages=[{"role": "user", "content": "What is the weather in Oslo?"}],
+            tools=tools,
+            tool_choice={"type": "any"},
+        )
+    with openai.OpenAI(base_url=f"{server.url()}/v1", api_key="none", max_retries=0) as client_:
+        first = client_.responses.create(model=model, input=asks)
+        second = client_.responses.create(
+            model=model, input="And of Italy?", previous_response_id=first.id
+        )
+
+    assert said.content[0].type == "text"
+    assert "Paris" in said.content[0].text
+    assert called.content[0].type == "tool_use"
+    assert isinstance(called.content[0].input["city"], str)
+    assert "Paris" in first.output_text
+    assert "Rome" in second.output_text
