@@ -20,6 +20,7 @@ bench:  ## print the numbers, beside a peer's
 	$(PYTHON) -m sonia.bootstrap --dev -m benchmarks.startup
 	$(PYTHON) -m sonia.bootstrap --dev -m benchmarks.remembering
 	$(PYTHON) -m sonia.bootstrap --dev -m benchmarks.tool_calls
+	$(PYTHON) -m sonia.bootstrap --dev -m benchmarks.local_model
 
 lock:  ## lock the dependencies anew (needs uv)
 	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
