@@ -73,6 +73,8 @@ class Database:
         self._closed = threading.Event()
         self._local = threading.local()
         self._opened: list[apsw.Connection] = []
+        self._changed: dict[str, set[int]] = {}
+        self._told: dict[str, list[Callable[[set[int]], None]]] = {}
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="db-read")
         self._writer: threading.Thread | None = None
         self._reserve = Reserve(path)
@@ -138,6 +140,15 @@ class Database:
         """
         return await self._queued(_empty_log, alone=True)
 
+    def on_change(self, table: str, tell: Callable[[set[int]], None]) -> None:
+        """Have `tell` be given the rowids in `table` that each commit wrote or removed.
+
+        It is called on the writer thread, after the commit and before the write returns: it must
+        be quick and may not fail. Not told: a DELETE without WHERE, and tables WITHOUT ROWID.
+        """
+        self._changed.setdefault(table, set())
+        self._told.setdefault(table, []).append(tell)
+
     def _read(self, work: Callable[[apsw.Connection], T]) -> T:
         connection: apsw.Connection | None = getattr(self._local, "connection", None)
         try:
@@ -165,6 +176,7 @@ class Database:
     def _write_loop(self, connection: apsw.Connection) -> None:
         self._log = log = WriteAheadLog(connection, self.path)
         self._reserve.fill()
+        connection.set_update_hook(self._note_change)
         try:
             while (first := self._next(log)) is not None:
                 if first.alone:
@@ -219,6 +231,8 @@ class Database:
 
     def _transaction(self, connection: apsw.Connection, batch: list[_Job]) -> list[_Answer]:
         done: list[_Answer] = []
+        for rows in self._changed.values():
+            rows.clear()
         with reports() as found:
             try:
                 connection.execute("BEGIN IMMEDIATE")
@@ -231,6 +245,7 @@ class Database:
                 if isinstance(failure, StorageFull):
                     self._note_trouble(failure.message)
                 return [(None, failure) for _ in batch]
+        self._tell_changes()
         self._tell(found)
         return done
 
@@ -247,6 +262,16 @@ class Database:
         elif self._trouble and not trouble:
             get_logger("database").info("the disk has room again")
         self._trouble = trouble
+
+    def _note_change(self, _: int, __: str, table: str, row: int) -> None:
+        if (rows := self._changed.get(table)) is not None:
+            rows.add(row)
+
+    def _tell_changes(self) -> None:
+        for table, tells in self._told.items():
+            if rows := self._changed[table]:
+                for tell in tells:
+                    tell(set(rows))
 
     # --- lifetime ------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import hashlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -98,6 +98,7 @@ async def opened(
     config: MemoryEngine | None = None,
     model: Model | None = None,
     check_after_s: float = 3600.0,
+    earlier: Callable[[str], Embedder | None] = lambda _: None,
 ) -> AsyncIterator[SqliteMemory]:
     """Memory over the database and the text index in `folder`."""
     async with (
@@ -111,6 +112,7 @@ async def opened(
             clock=clock or now,
             model=model,
             check_after_s=check_after_s,
+            earlier=earlier,
         ) as memory,
     ):
         yield memory

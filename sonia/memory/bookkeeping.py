@@ -92,12 +92,38 @@ def note_derived(c: apsw.Connection, name: str, value: str) -> None:
     c.execute("INSERT OR REPLACE INTO memory_derived (name, value) VALUES (?, ?)", (name, value))
 
 
-def vector_dimensions(c: apsw.Connection) -> int:
-    """The length of the vectors in the table; 0 while there is no table."""
-    return int(derived(c, "vector_dimensions") or 0)
+class VectorTable(msgspec.Struct, frozen=True):
+    """One of the two tables that vectors may be in.
+
+    `column` of `memory_entries` says of which version `table` has the vector; the notes say of
+    which space its vectors are and how long.
+    """
+
+    table: str
+    column: str
+    space: str
+    dimensions: str
+
+
+FIRST = VectorTable("memory_vectors", "vector_version", "vector_space", "vector_dimensions")
+SECOND = VectorTable(
+    "memory_vectors_2", "vector_version_2", "vector_space_2", "vector_dimensions_2"
+)
+SERVING = "vector_place"
+
+
+def serving(c: apsw.Connection) -> VectorTable:
+    """Where searches look."""
+    return SECOND if derived(c, SERVING) == SECOND.table else FIRST
+
+
+def dimensions(c: apsw.Connection, place: VectorTable) -> int:
+    """The length of the vectors in this table; 0 while there is no table."""
+    return int(derived(c, place.dimensions) or 0)
 
 
 def remove_vector(c: apsw.Connection, number: int) -> None:
     """In the transaction in which its memory changes or goes."""
-    if vector_dimensions(c):
-        c.execute("DELETE FROM memory_vectors WHERE rowid = ?", (number,))
+    for place in (FIRST, SECOND):
+        if dimensions(c, place):
+            c.execute(f"DELETE FROM {place.table} WHERE rowid = ?", (number,))  # noqa: S608

@@ -40,9 +40,10 @@ class Pair(Value):
 
 def uncompared(c: apsw.Connection, limit: int = BATCH) -> list[int]:
     """Numbers of what was said and has its vector, oldest first."""
+    column = bookkeeping.serving(c).column
     rows = c.execute(
-        "SELECT number FROM memory_uncompared JOIN memory_entries USING (number) "
-        "WHERE vector_version = version ORDER BY number LIMIT ?",
+        "SELECT number FROM memory_uncompared JOIN memory_entries USING (number) "  # noqa: S608
+        f"WHERE {column} = version ORDER BY number LIMIT ?",
         (limit,),
     )
     return [cast(int, row[0]) for row in rows]
@@ -50,13 +51,17 @@ def uncompared(c: apsw.Connection, limit: int = BATCH) -> list[int]:
 
 def neighbours(c: apsw.Connection, number: int) -> list[Pair]:
     """The nearest others, nearest first."""
-    if not bookkeeping.vector_dimensions(c):
+    place = bookkeeping.serving(c)
+    if not bookkeeping.dimensions(c, place):
         return []
-    vector = c.execute("SELECT embedding FROM memory_vectors WHERE rowid = ?", (number,)).fetchone()
+    vector = c.execute(
+        f"SELECT embedding FROM {place.table} WHERE rowid = ?",  # noqa: S608
+        (number,),
+    ).fetchone()
     if vector is None:
         return []
     rows = c.execute(
-        "SELECT rowid, distance FROM memory_vectors WHERE embedding MATCH ? AND k = ?",
+        f"SELECT rowid, distance FROM {place.table} WHERE embedding MATCH ? AND k = ?",  # noqa: S608
         (vector[0], NEIGHBOURS),
     )
     return [

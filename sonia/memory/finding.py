@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonia.config import Ranking
-from sonia.memory import ranking, store, vectors
+from sonia.memory import ranking, store
 from sonia.memory.interface import Entry, Hit, Query
 from sonia.memory.text import TextIndex, terms, words
 
@@ -20,14 +20,19 @@ SCAN_ROWS = 10_000  # what is read of the table when the text index does not hol
 DAY = dt.timedelta(days=1)
 
 Live = Callable[[], TextIndex | None]
+Near = Callable[[apsw.Connection, NDArray[np.float32], Query, int], list[tuple[int, float]]]
 
 
 class Search(msgspec.Struct, frozen=True, kw_only=True):
-    """What to do. `vector` is the question's; without it only words count."""
+    """What to do. `vector` is the question's; without it only words count.
+
+    `near` gives numbers and similarities in [0, 1] of the nearest memories, closest first.
+    """
 
     query: Query
     vector: NDArray[np.float32] | None
     live: Live
+    near: Near
     settings: Ranking
     at: dt.datetime
 
@@ -85,7 +90,7 @@ def _lists(c: apsw.Connection, search: Search, limit: int) -> dict[str, list[int
         lists["text"] = [number for number, _ in scored]
     if search.vector is not None:
         other = {number for number, _ in then}  # the vector is of other words
-        near = vectors.nearest(c, search.vector, query, limit)
+        near = search.near(c, search.vector, query, limit)
         lists["vector"] = [number for number, _ in near if number not in other]
     return lists
 

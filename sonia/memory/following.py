@@ -1,4 +1,4 @@
-"""Two tasks that keep the derived indexes behind the table: text and vectors.
+"""Tasks that keep the derived indexes behind the table; the one of the text index.
 
 Each asks the table what it lacks, takes that up, and notes what it now holds. The note comes
 last, so a crash in between costs work done twice, never a memory not found: what is not noted
@@ -18,10 +18,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sonia.db import Database
-from sonia.errors import SoniaError, Unavailable
+from sonia.errors import SoniaError
 from sonia.log import get_logger
-from sonia.memory import bookkeeping, vectors
-from sonia.memory.interface import Embedder
+from sonia.memory import bookkeeping
 from sonia.memory.text import IndexDamaged, TextIndex
 
 T = TypeVar("T")
@@ -83,27 +82,6 @@ class Follower:
     async def _step(self) -> bool:
         """Take up a batch; False when there was none."""
         raise NotImplementedError
-
-
-class VectorFollower(Follower):
-    """Embeds what has no vector. While the embedder is not ready, it asks again."""
-
-    name = "vectors"
-
-    def __init__(self, db: Database, embedder: Embedder, batch_size: int) -> None:
-        super().__init__(db)
-        self._embedder = embedder
-        self._batch_size = batch_size
-
-    async def _step(self) -> bool:
-        rows = await self._db.read(lambda c: vectors.unembedded(c, self._batch_size))
-        if not rows:
-            return False
-        made = await self._embedder.embed([content for _, _, content in rows])
-        if made.ndim != 2 or len(made) != len(rows):
-            raise Unavailable(f"The embedder answered with the shape {made.shape}.")
-        await self._db.write(lambda c: vectors.put(c, rows, made))
-        return True
 
 
 class TextFollower(Follower):

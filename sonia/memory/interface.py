@@ -256,6 +256,8 @@ class Stats(Value):
     """How much is kept, and how far the derived indexes are behind it.
 
     `damaged` rows are not what was written and are not served.
+    `embedding_space` is whose vectors answer; while those of another are made, that is
+    `coming_space`, and `coming_vectors` have been.
     """
 
     memories: int
@@ -268,6 +270,8 @@ class Stats(Value):
     text_documents: int
     database_bytes: int
     damaged: int
+    coming_space: str | None = None
+    coming_vectors: int = 0
 
 
 class Forget(Value):

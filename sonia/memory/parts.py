@@ -12,21 +12,24 @@ from sonia.db import Database
 from sonia.envelope import correlation_id
 from sonia.events import Bus
 from sonia.forgetting import Place
-from sonia.memory.following import TextFollower, VectorFollower
+from sonia.memory.embedding import VectorFollower
+from sonia.memory.following import TextFollower
 from sonia.memory.interface import Embedder
 from sonia.memory.ledger import Row
+from sonia.memory.mirroring import MirrorFollower
 
 Clock = Callable[[], dt.datetime]
 
 
 class Parts(msgspec.Struct, frozen=True, kw_only=True):
-    """The database, the two indexes that follow it, and who makes vectors."""
+    """The database, the indexes that follow it, and who makes vectors."""
 
     config: MemoryEngine
     db: Database
     embedder: Embedder
     text: TextFollower
     vectors: VectorFollower
+    mirror: MirrorFollower
     clock: Clock
     bus: Bus
     places: tuple[Place, ...]

@@ -25,8 +25,9 @@ from sonia.memory.bounds import (
     checked,
 )
 from sonia.memory.conversing import KeepsConversations
+from sonia.memory.embedding import Earlier, VectorFollower
 from sonia.memory.finding import Search, find
-from sonia.memory.following import TextFollower, VectorFollower
+from sonia.memory.following import Follower, TextFollower
 from sonia.memory.forgetting import Forgets
 from sonia.memory.guarding import CHECK_AFTER_S, Guard
 from sonia.memory.interface import (
@@ -39,6 +40,7 @@ from sonia.memory.interface import (
     Stats,
 )
 from sonia.memory.keeping import KeepsMemories
+from sonia.memory.mirroring import MirrorFollower
 from sonia.memory.parts import Clock, Parts
 from sonia.memory.reading import Reader
 from sonia.memory.text import IndexDamaged
@@ -69,19 +71,23 @@ class SqliteMemory(KeepsMemories, KeepsConversations, Forgets):
         check_moment(query.until, "until")
         check_moment(query.as_of, "as_of")
         check_moment(query.known_at, "known_at")
+        space = self._parts.vectors.space
         vector = await self._vector_of(query) if query.query.strip() else None
         if query.mode == "hybrid" and vector is None:
             query = msgspec.structs.replace(query, mode="text")
         await self._parts.text.opened.wait()
-        hits = await self._find(query, vector)
+        hits = await self._find(query, vector, space)
         took_ms = (asyncio.get_running_loop().time() - started) * 1000
         return Found(hits=hits, mode=query.mode, took_ms=round(took_ms, 3))
 
-    async def _find(self, query: Query, vector: NDArray[np.float32] | None) -> tuple[Hit, ...]:
+    async def _find(
+        self, query: Query, vector: NDArray[np.float32] | None, space: str
+    ) -> tuple[Hit, ...]:
         search = Search(
             query=query,
             vector=vector,
             live=lambda: self._parts.text.live,
+            near=partial(self._parts.mirror.near, space=space),
             settings=self._parts.config.ranking,
             at=self._parts.clock(),
         )
@@ -89,7 +95,10 @@ class SqliteMemory(KeepsMemories, KeepsConversations, Forgets):
             return await self._parts.db.read(partial(find, search=search))
         except IndexDamaged:
             await self._parts.text.lose()
-            return await self._parts.db.read(partial(find, search=search))
+        except vectors.VectorsDamaged:
+            await self._parts.db.write(vectors.lose)
+            self._parts.wake()
+        return await self._parts.db.read(partial(find, search=search))
 
     async def _vector_of(self, query: Query) -> NDArray[np.float32] | None:
         """The question's vector; for a hybrid search none if it isn't there in time."""
@@ -104,7 +113,7 @@ class SqliteMemory(KeepsMemories, KeepsConversations, Forgets):
             return None
 
     async def _embedded(self, text: str) -> NDArray[np.float32]:
-        made = await self._parts.embedder.embed([text])
+        made = await self._parts.vectors.asking().embed([text])
         return made.reshape(-1)
 
     async def stats(self) -> Stats:
@@ -113,14 +122,17 @@ class SqliteMemory(KeepsMemories, KeepsConversations, Forgets):
         def work(c: Any) -> Stats:
             of_type = store.by_type(c)
             held, waiting = vectors.counts(c)
+            standing = vectors.standing(c)
             return Stats(
                 memories=sum(of_type.values()),
                 by_type=of_type,
                 events=ledger.count(c),
                 sessions=ledger.session_count(c),
                 vectors=held,
-                embedding_space=self._parts.embedder.space,
+                embedding_space=standing.space,
                 unembedded=waiting,
+                coming_space=standing.coming,
+                coming_vectors=vectors.coming(c) if standing.coming else 0,
                 text_documents=live.documents if (live := self._parts.text.live) else 0,
                 database_bytes=store.file_bytes(c),
                 damaged=digests.damaged_count(c),
@@ -152,6 +164,9 @@ class SqliteMemory(KeepsMemories, KeepsConversations, Forgets):
             "vectors": counted.vectors,
             "unembedded": counted.unembedded,
             "embedding_space": counted.embedding_space,
+            "coming_space": counted.coming_space,
+            "coming_vectors": counted.coming_vectors,
+            "vector_index": self._vector_index(),
             "text_index": "ready" if self._parts.text.live is not None else "rebuilding",
             "text_documents": counted.text_documents,
             "reading": None if self._reader is None else await self._reader.account(),
@@ -161,15 +176,25 @@ class SqliteMemory(KeepsMemories, KeepsConversations, Forgets):
             "storage": msgspec.to_builtins(self._parts.db.condition()),
             "waiting_for": [
                 f"{follower.name}: {follower.trouble}"
-                for follower in (self._parts.text, self._parts.vectors, self._sweeper)
+                for follower in self._followers()
                 if follower.trouble
             ],
         }
+
+    def _followers(self) -> tuple[Follower, ...]:
+        return (self._parts.text, self._parts.vectors, self._parts.mirror, self._sweeper)
+
+    def _vector_index(self) -> str:
+        mirror = self._parts.mirror.live
+        if mirror is None:
+            return "empty"
+        return "ready" if mirror.ready else "filling"
 
     async def settled(self) -> None:
         """Return when the text index and the vectors hold all that was committed before, and
         what was forgotten before is in no file."""
         await asyncio.gather(self._parts.text.settled(), self._parts.vectors.settled())
+        await self._parts.mirror.settled()
         await self._sweeper.settled()
 
 
@@ -185,6 +210,7 @@ async def open_memory(
     places: Sequence[Place] = (),
     check_after_s: float = CHECK_AFTER_S,
     model: Model | None = None,
+    earlier: Earlier = lambda _: None,
 ) -> AsyncIterator[SqliteMemory]:
     """Serve memory from `db` until left; the text index lives in `folder`.
 
@@ -192,19 +218,24 @@ async def open_memory(
     forgotten is forgotten before this serves anything. `places` are those of other modules.
     A check of everything begins `check_after_s` after the start. `model` reads turns for what the
     rules don't find, and sums up; without one, the rules do.
+    `earlier` gives the embedder of a space that was configured before, if it still can embed: it
+    answers until every memory has a vector of `embedder`.
     """
-    if not await db.read(partial(vectors.is_of, space=embedder.space)):
+    if not await db.read(partial(vectors.has_begun, space=embedder.space)):
         await db.write(partial(vectors.begin, space=embedder.space))
+    mirror = MirrorFollower(db, config.search.hnsw_ef, lambda: parts.vectors.wake())
     parts = Parts(
         config=config,
         db=db,
         embedder=embedder,
         text=TextFollower(db, folder),
-        vectors=VectorFollower(db, embedder, config.search.batch_size),
+        vectors=VectorFollower(db, embedder, config.search.batch_size, mirror, earlier),
+        mirror=mirror,
         clock=clock,
         bus=bus,
         places=(*PLACES, *places),
     )
+    parts.vectors.space = (await db.read(vectors.standing)).space
     memory = SqliteMemory(parts, Guard(db, clock, check_after_s), model)
     await memory.resume()
     memory._tasks = (
@@ -217,7 +248,7 @@ async def open_memory(
         ),
         *(
             asyncio.create_task(follower.run(), name=f"memory-{follower.name}")
-            for follower in (parts.text, parts.vectors, memory._sweeper)
+            for follower in memory._followers()
         ),
     )
     unsubscribe = bus.subscribe(TurnFinished, memory.remember_turn)

@@ -220,7 +220,9 @@ def _next_version(c: apsw.Connection, old: Entry, new: Entry, at: dt.datetime) -
         c.execute(
             "UPDATE memory_entries SET "
             "text_version = iif(text_version = ?1, ?2, text_version), "
-            "vector_version = iif(vector_version = ?1, ?2, vector_version) WHERE number = ?3",
+            "vector_version = iif(vector_version = ?1, ?2, vector_version), "
+            "vector_version_2 = iif(vector_version_2 = ?1, ?2, vector_version_2) "
+            "WHERE number = ?3",
             (old.version, new.version, number),
         )
     return new

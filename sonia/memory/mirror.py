@@ -1,0 +1,265 @@
+"""The vectors once more, in memory, where the nearest are found fast.
+
+Each is kept coarsely, as two bits for every dimension, and in half precision. A search counts in
+how many bits each coarse vector differs from the question's (its Hamming distance), and orders
+the least different by their similarity in half precision, which is exact to about 0.0001.
+
+The two bits say whether a component lies above the lower and the upper third of a normal
+distribution with the components' variance, so the distance is that of thirds; one bit, the sign,
+needs about twice as many candidates for the same recall.
+
+A memory's number is its place here, so nothing has to be looked up. Searches run beside changes
+without a lock: what they read half-changed is caught where the table confirms what was found.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Sequence
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from sonia.memory.columns import micros
+from sonia.memory.interface import Query
+
+BLOCK = 8_192
+THIRD = 0.43  # standard deviations: as much of a normal distribution is below it as above
+TIES = 2  # so many times what was asked for is examined when distances are equal
+NOBODY = -1
+
+
+class Held(msgspec.Struct, frozen=True):
+    """What is known of a memory whose vector is kept: all that a search narrows by."""
+
+    number: int
+    version: int
+    type: str
+    user_id: str
+    session_id: str | None
+    valid_from: int
+
+
+class _Block:
+    """`BLOCK` memories with numbers in a row, each with a slot whether it is there or not."""
+
+    def __init__(self, dimensions: int) -> None:
+        words = 2 * -(-dimensions // 64)
+        self.used = 0  # slots from here on were never filled
+        self.codes = np.zeros((words, BLOCK), np.uint64)
+        self.halves = np.zeros((BLOCK, dimensions), np.float16)
+        self.loaded = np.zeros(BLOCK, np.bool_)  # its vector is here
+        self.live = np.zeros(BLOCK, np.bool_)  # and what is known of it, so that it is found
+        self.version = np.zeros(BLOCK, np.int32)
+        self.type = np.zeros(BLOCK, np.int32)
+        self.user = np.zeros(BLOCK, np.int32)
+        self.session = np.zeros(BLOCK, np.int32)
+        self.valid_from = np.zeros(BLOCK, np.int64)
+
+
+class _Narrow(msgspec.Struct, frozen=True):
+    types: tuple[int, ...] | None
+    user: int | None
+    session: int | None
+    since: int | None
+    until: int | None
+
+
+class Mirror:
+    """The vectors of one space. One thread at a time changes it; any may search."""
+
+    def __init__(self, space: str, dimensions: int) -> None:
+        self.space = space
+        self.dimensions = dimensions
+        self.ready = False
+        self._blocks: dict[int, _Block] = {}
+        self._names: dict[str, int] = {}
+        self._changing = threading.Lock()
+
+    @property
+    def count(self) -> int:
+        """How many memories can be found."""
+        return sum(int(np.count_nonzero(block.live)) for block in self._blocks.values())
+
+    # --- changing ------------------------------------------------------------------------
+
+    def load(self, numbers: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
+        """Have these vectors, except where `take` was sooner; `admit` makes them findable."""
+        with self._changing:
+            for index, at in _grouped(numbers):
+                block = self._block(index)
+                fresh = block.version[numbers[at] % BLOCK] == 0
+                self._write(block, numbers[at][fresh] % BLOCK, vectors[at][fresh])
+
+    def take(self, held: Sequence[Held], vectors: NDArray[np.float32]) -> None:
+        """Have these memories with their vectors, unless a later version is here."""
+        numbers = np.array([row.number for row in held], np.int64)
+        versions = np.array([row.version for row in held], np.int32)
+        with self._changing:
+            for index, at in _grouped(numbers):
+                block = self._block(index)
+                newer = versions[at] >= block.version[numbers[at] % BLOCK]
+                at = at[newer]
+                self._write(block, numbers[at] % BLOCK, vectors[at])
+                self._describe(block, [held[i] for i in at])
+
+    def admit(self, rows: Iterable[Held]) -> list[int]:
+        """Make what is loaded findable as these rows describe it; return what isn't loaded."""
+        missing = []
+        with self._changing:
+            for row in rows:
+                block = self._blocks.get(row.number // BLOCK)
+                if block is None or not block.loaded[row.number % BLOCK]:
+                    missing.append(row.number)
+                elif row.version >= block.version[row.number % BLOCK]:
+                    self._describe(block, [row])
+        return missing
+
+    def drop(self, numbers: Iterable[int]) -> None:
+        """Have nothing of these any more."""
+        with self._changing:
+            for number in numbers:
+                if (block := self._blocks.get(number // BLOCK)) is not None:
+                    slot = number % BLOCK
+                    block.live[slot] = block.loaded[slot] = False
+                    block.version[slot] = 0
+                    block.halves[slot] = 0
+                    block.codes[:, slot] = 0
+                    if self.ready and not block.loaded.any():
+                        del self._blocks[number // BLOCK]
+
+    def strays(self) -> list[int]:
+        """Numbers with a vector of which nothing is known."""
+        return [
+            index * BLOCK + int(slot)
+            for index, block in self._blocks.items()
+            for slot in np.flatnonzero(block.loaded & ~block.live)
+        ]
+
+    def _block(self, index: int) -> _Block:
+        if index not in self._blocks:
+            self._blocks[index] = _Block(self.dimensions)
+        return self._blocks[index]
+
+    def _write(self, block: _Block, slots: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
+        if len(slots):
+            block.codes[:, slots] = _coded(vectors)
+            block.halves[slots] = vectors
+            block.loaded[slots] = True
+            block.used = max(block.used, int(slots.max()) + 1)
+
+    def _describe(self, block: _Block, rows: Sequence[Held]) -> None:
+        slots = [row.number % BLOCK for row in rows]
+        block.version[slots] = [row.version for row in rows]
+        block.type[slots] = [self._named(row.type) for row in rows]
+        block.user[slots] = [self._named(row.user_id) for row in rows]
+        block.session[slots] = [
+            NOBODY if row.session_id is None else self._named(row.session_id) for row in rows
+        ]
+        block.valid_from[slots] = [row.valid_from for row in rows]
+        block.live[slots] = True
+
+    def _named(self, name: str) -> int:
+        return self._names.setdefault(name, len(self._names))
+
+    # --- searching -----------------------------------------------------------------------
+
+    def nearest(
+        self, vector: NDArray[np.float32], query: Query, examine: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Numbers and cosines, closest first, of the `examine` that look closest."""
+        blocks = list(self._blocks.items())
+        code = _coded(vector[np.newaxis])
+        numbers, distances = self._look(blocks, code, self._narrow(query))
+        chosen = _least(distances, examine, 64 * len(code))
+        candidates = numbers[chosen]
+        cosines = np.empty(len(candidates), np.float32)
+        by_index = dict(blocks)
+        for index, at in _grouped(candidates):
+            halves = by_index[index].halves[candidates[at] % BLOCK]
+            cosines[at] = halves.astype(np.float32) @ vector
+        order = np.lexsort((-candidates, -cosines))
+        return candidates[order], cosines[order]
+
+    def _narrow(self, query: Query) -> _Narrow:
+        unknown = NOBODY - 1
+        return _Narrow(
+            types=tuple(self._names.get(kind, unknown) for kind in query.types) or None,
+            user=None if query.user_id is None else self._names.get(query.user_id, unknown),
+            session=None
+            if query.session_id is None
+            else self._names.get(query.session_id, unknown),
+            since=None if query.since is None else micros(query.since),
+            until=None if query.until is None else micros(query.until),
+        )
+
+    def _look(
+        self, blocks: list[tuple[int, _Block]], code: NDArray[np.uint64], narrow: _Narrow
+    ) -> tuple[NDArray[np.int64], NDArray[np.uint16]]:
+        """The numbers of all that the query narrows to, and their coarse distances."""
+        numbers = [np.empty(0, np.int64)]
+        distances = [np.empty(0, np.uint16)]
+        differing = np.empty((len(code), BLOCK), np.uint64)
+        counted = np.empty((len(code), BLOCK), np.uint8)
+        for index, block in blocks:
+            slots = np.flatnonzero(_matching(block, narrow))
+            few = len(slots) < block.used // 4
+            codes = block.codes[:, slots] if few else block.codes[:, : block.used]
+            width = codes.shape[1]
+            np.bitwise_xor(codes, code, out=differing[:, :width])
+            np.bitwise_count(differing[:, :width], out=counted[:, :width])
+            distance = np.add.reduce(counted[:, :width], axis=0, dtype=np.uint16)
+            distances.append(distance if few or len(slots) == width else distance[slots])
+            numbers.append(slots + index * BLOCK)
+        return np.concatenate(numbers), np.concatenate(distances)
+
+
+def _matching(block: _Block, narrow: _Narrow) -> NDArray[np.bool_]:
+    used = block.used
+    mask = block.live[:used]
+    if narrow.user is not None:
+        mask = mask & (block.user[:used] == narrow.user)
+    if narrow.session is not None:
+        mask = mask & (block.session[:used] == narrow.session)
+    if narrow.types is not None:
+        mask = mask & np.isin(block.type[:used], narrow.types)
+    if narrow.since is not None:
+        mask = mask & (block.valid_from[:used] >= narrow.since)
+    if narrow.until is not None:
+        mask = mask & (block.valid_from[:used] <= narrow.until)
+    return mask
+
+
+def _coded(vectors: NDArray[np.float32]) -> NDArray[np.uint64]:
+    """Two bits for every dimension, as columns of 64-bit words."""
+    third = np.float32(THIRD / np.sqrt(vectors.shape[1]))
+    above = [np.packbits(vectors > bound, axis=1) for bound in (third, -third)]
+    whole = np.concatenate([_to_words(packed) for packed in above], axis=1)
+    return np.ascontiguousarray(whole).view(np.uint64).T
+
+
+def _to_words(packed: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Padded to whole 64-bit words."""
+    return np.pad(packed, ((0, 0), (0, -packed.shape[1] % 8)))
+
+
+def _least(distances: NDArray[np.uint16], examine: int, most: int) -> NDArray[np.int64]:
+    """Where the `examine` smallest are, with what ties with the last of them, within reason."""
+    if len(distances) <= examine:
+        return np.arange(len(distances))
+    up_to = np.bincount(distances, minlength=most + 1).cumsum()
+    last = int(np.searchsorted(up_to, examine))
+    if up_to[last] <= TIES * examine:
+        return np.flatnonzero(distances <= last)
+    closer = np.flatnonzero(distances < last)
+    tied = np.flatnonzero(distances == last)
+    return np.concatenate([closer, tied[len(closer) - examine :]])
+
+
+def _grouped(numbers: NDArray[np.int64]) -> list[tuple[int, NDArray[np.int64]]]:
+    """Each block's index, and where in `numbers` those in it are."""
+    indexes = numbers // BLOCK
+    order = np.argsort(indexes, kind="stable")
+    found, starts = np.unique(indexes[order], return_index=True)
+    return list(zip(found.tolist(), np.split(order, starts[1:]), strict=True)) if len(found) else []
