@@ -7,23 +7,26 @@ Nothing here waits for a model: weights are fetched and warmed behind.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
+import apsw
 import msgspec
 
+from sonia.backups import Backups, open_backups
 from sonia.config import Config, Local, ModelRouter
 from sonia.control import PLACES as CONTROLS_PLACES
-from sonia.control import Control, Operator, open_control, open_operator
+from sonia.control import Control, Operator, chain, open_control, open_operator
 from sonia.db import Database, open_database
 from sonia.errors import ConfigurationError
 from sonia.events import Bus
+from sonia.forgetting import apply_tombstones
 from sonia.gateway import PLACES as GATEWAYS_PLACES
 from sonia.gateway import Answers, Responses, Turns, open_answers, open_turns
 from sonia.health import Probe
 from sonia.memory import PLACES as MEMORYS_PLACES
-from sonia.memory import Memory, open_memory
+from sonia.memory import Memory, after_restore, damaged, open_memory
 from sonia.router import JsonAnswers, Router, open_router
 from sonia.running import holding
 from sonia.tools import PLACES as TOOLS_PLACES
@@ -50,6 +53,8 @@ if not MIGRATIONS.is_dir():
 ELSEWHERE = (*CONTROLS_PLACES, *TOOLS_PLACES, *GATEWAYS_PLACES)
 PLACES = (*MEMORYS_PLACES, *ELSEWHERE)
 MEMORY_OPS = "memory_ops"  # the profile whose models read turns and sum up
+# How the rows of a database are checked, all of it.
+CHECKERS = (damaged, chain)
 TALKING = frozenset({"gateway", "voice", "router"})
 
 
@@ -73,6 +78,7 @@ class Sonia(msgspec.Struct, frozen=True, kw_only=True):
     responses: Responses
     voice: TalkingSessions
     speech: Speech
+    backups: Backups
 
     def probes(self) -> dict[str, Probe]:
         """Each module's own account of itself, by the module's name."""
@@ -103,6 +109,18 @@ def check_modules(names: Collection[str]) -> tuple[str, ...]:
     return tuple(name for name in MODULES if name in names)
 
 
+def database(config: Config) -> Path:
+    """The one file that is the truth."""
+    return config.data / "sonia.db"
+
+
+def mend(c: apsw.Connection, known: Mapping[bytes, int]) -> dict[str, int]:
+    """Tell a restored database what was forgotten since, and each module of it; counts by place."""
+    counts = apply_tombstones(c, known, PLACES)
+    after_restore(c)
+    return counts
+
+
 @asynccontextmanager
 async def open_sonia(config: Config, *, modules: Collection[str] = MODULES) -> AsyncIterator[Sonia]:
     """Open everything in this process, without HTTP.
@@ -116,7 +134,7 @@ async def open_sonia(config: Config, *, modules: Collection[str] = MODULES) -> A
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         await enter(_alone(config.data))
-        db = await enter(open_database(config.data / "sonia.db", MIGRATIONS))
+        db = await enter(open_database(database(config), MIGRATIONS))
         operator = await asyncio.to_thread(open_operator, config.data)
         control = await enter(open_control(services.eva_os, db))
         routing = _with_folder(config)
@@ -150,6 +168,15 @@ async def open_sonia(config: Config, *, modules: Collection[str] = MODULES) -> A
         voice = await enter(open_voice(services.pipecat, turns))
         files = weights.entry("kokoro-voices").files
         speech = await enter(open_speech(weights, [file.path for file in files]))
+        backups = await enter(
+            open_backups(
+                db.path,
+                config.backups_folder,
+                CHECKERS,
+                keep=config.backups.keep,
+                every_s=config.backups.every_hours * 3600,
+            )
+        )
         stack.callback(control.plan_with(tools))
         sonia = Sonia(
             config=config,
@@ -166,6 +193,7 @@ async def open_sonia(config: Config, *, modules: Collection[str] = MODULES) -> A
             responses=Responses(db),
             voice=voice,
             speech=speech,
+            backups=backups,
         )
         for module, probe in sonia.probes().items():
             stack.callback(control.watch(KEYS[module], probe))

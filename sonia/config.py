@@ -266,6 +266,14 @@ class Paths(Section, frozen=True, kw_only=True):
     models: Text = "~/.cache/sonia/models"
 
 
+class Backups(Section, frozen=True, kw_only=True):
+    """Copies of the database. `folder` "" is the folder `backups` in the data folder."""
+
+    every_hours: Annotated[float, msgspec.Meta(ge=0, le=8760)] = 24.0
+    keep: Positive = 7
+    folder: str = ""
+
+
 class Shutdown(Section, frozen=True, kw_only=True):
     """How long in-flight work may take after the first signal."""
 
@@ -278,6 +286,7 @@ class Document(Section, frozen=True, kw_only=True):
     services: Services = Services()
     logging: Logging = Logging()
     paths: Paths = Paths()
+    backups: Backups = Backups()
     shutdown: Shutdown = Shutdown()
 
 
@@ -300,6 +309,11 @@ class Config(Document, frozen=True, kw_only=True):
     def data(self) -> Path:
         """The data folder."""
         return self.folder(self.paths.data)
+
+    @property
+    def backups_folder(self) -> Path:
+        """The folder of backups."""
+        return self.folder(self.backups.folder) if self.backups.folder else self.data / "backups"
 
     @property
     def logs(self) -> Path:

@@ -114,6 +114,7 @@ def _folders(config: Config) -> Iterator[Mistake]:
         ("services", "model_router", "providers", "local", "folder"): (
             config.services.model_router.providers.local.folder
         ),
+        ("backups", "folder"): config.backups.folder,
         ("services", "openclaw", "workspace"): config.services.openclaw.workspace,
     }
     found: dict[tuple[str, ...], Path] = {}
@@ -128,4 +129,10 @@ def _folders(config: Config) -> Iterator[Mistake]:
         yield Mistake(
             ("services", "openclaw", "workspace"),
             "paths.data lies in it, so tools would reach Sonia's own data. Choose another folder.",
+        )
+    if len(found) == len(folders) and config.backups_folder.is_relative_to(config.workspace):
+        yield Mistake(
+            ("backups", "folder"),
+            "it lies in services.openclaw.workspace, so tools would reach the backups. "
+            "Choose another folder.",
         )

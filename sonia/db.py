@@ -208,7 +208,7 @@ class Database:
                 return self._jobs.get(timeout=wait_s)
             except queue.Empty:
                 log.tend()
-                if self._trouble and self._reserve.fill():
+                if self._trouble and self._reserve.is_room():
                     self._note_trouble(None)
 
     def _commit(self, connection: apsw.Connection, batch: list[_Job]) -> None:
@@ -221,7 +221,7 @@ class Database:
                 self._freeing(connection, job) if job.frees else answer
                 for job, answer in zip(batch, answers, strict=True)
             ]
-        elif batch and self._trouble and self._reserve.fill():
+        elif batch and self._trouble and self._reserve.is_room():
             self._note_trouble(None)
         for job, (value, failure) in zip(batch, answers, strict=True):
             if failure is None:

@@ -57,12 +57,14 @@ class Reserve:
             return False
         return True
 
-    def give_back(self) -> bool:
-        """Let go of the space. False when there is none to let go of."""
-        held = self.bytes > 0
+    def is_room(self) -> bool:
+        """Whether it is whole again and as much is free besides."""
+        return self.fill() and shutil.disk_usage(self.path.parent).free >= self.bytes
+
+    def give_back(self) -> None:
+        """Let go of the space."""
         with suppress(OSError):
             self.path.unlink(missing_ok=True)
-        return held
 
 
 def _allocate(number: int, size: int) -> None:

@@ -57,11 +57,22 @@ def migrate(
 
 def applied_to(connection: apsw.Connection) -> dict[str, str]:
     """Names and digests of the migrations that a file has."""
-    known = connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'schema_migrations'")
-    if known.fetchone() is None:
+    if "schema_migrations" not in tables(connection):
         return {}
     rows = connection.execute("SELECT name, sha256 FROM schema_migrations")
     return {str(name): str(digest) for name, digest in rows}
+
+
+def tables(connection: apsw.Connection) -> set[str]:
+    """The names of all tables."""
+    found = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")
+    return {str(row[0]) for row in found}
+
+
+def columns(connection: apsw.Connection, table: str) -> set[str]:
+    """The names of a table's columns; none when there is no such table."""
+    found = connection.execute("SELECT name FROM pragma_table_info(?)", (table,))
+    return {str(row[0]) for row in found}
 
 
 def check_known(applied: dict[str, str], path: Path, migrations: Path) -> list[str]:

@@ -180,6 +180,7 @@ def _routes(sonia: Sonia, module: str) -> Router:
                 longest_audio_s=sonia.config.services.pipecat.max_audio_s,
                 answers=sonia.answers,
                 responses=sonia.responses,
+                backups=sonia.backups,
             )
         case "router":
             return Router(path="/router", route_handlers=router_routes(sonia.router))

@@ -20,6 +20,8 @@ COMMANDS = (
     "models",
     "config",
     "doctor",
+    "backup",
+    "check",
     "transcribe",
     "say",
 )
@@ -34,6 +36,8 @@ examples:
   sonia say "Good morning"         say it aloud, or into a file with -o
   sonia status                     is everything well?
   sonia doctor                     what is wrong, and what to do about it
+  sonia backup create              a whole copy of what she knows; restore it with: backup restore
+  sonia check                      is everything that is kept what was written?
   sonia COMMAND --help             more about one command
 
 Settings are in sonia.toml (here, or in ~/.sonia), and SONIA__SECTION__KEY=value overrides one.

@@ -66,11 +66,16 @@ class Server:
         return self._call("GET", path)
 
     def post(
-        self, path: str, body: Mapping[str, Any] | None = None, *, token: Secret | None = None
+        self,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        token: Secret | None = None,
+        timeout_s: float = TIMEOUT_S,
     ) -> Any:
         """The `data` of the answer. Raises `Refused`, `Unavailable`."""
         headers = {"Authorization": f"Bearer {token.reveal()}"} if token else {}
-        return self._call("POST", path, dict(body or {}), headers)
+        return self._call("POST", path, dict(body or {}), headers, timeout_s)
 
     def bare(self, service: str, path: str, timeout_s: float = 3.0) -> tuple[int, Any]:
         """Status and JSON of a route without envelope, on a service's own port."""
@@ -114,10 +119,11 @@ class Server:
         path: str,
         body: dict[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
+        timeout_s: float = TIMEOUT_S,
     ) -> Any:
         sent = json.dumps(body).encode() if body is not None else None
         kind = {"Content-Type": "application/json"} if sent is not None else {}
-        with closing(self._connect(GATEWAY, TIMEOUT_S)) as line:
+        with closing(self._connect(GATEWAY, timeout_s)) as line:
             with _translated(self.running):
                 line.request(method, path, sent, {**kind, **(headers or {})})
                 answer = line.getresponse()

@@ -25,6 +25,7 @@ from sonia.control.interface import (
     Verdict,
     Vital,
 )
+from sonia.control.ledger import chain
 from sonia.control.operator import open_operator, operator_only, read_token
 from sonia.control.places import PLACES
 from sonia.control.service import open_control
@@ -54,6 +55,7 @@ __all__ = [
     "Undo",
     "Verdict",
     "Vital",
+    "chain",
     "open_control",
     "open_operator",
     "operator_only",

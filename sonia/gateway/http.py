@@ -10,12 +10,14 @@ from litestar import Request, Response, Router, delete, get, post
 from litestar.params import FromPath, FromQuery, JSONBody, Parameter
 from litestar.response import Stream
 
+from sonia.backups import Backups
 from sonia.client import while_connected
 from sonia.control import Approval, ApprovalState, Control, Operator
 from sonia.envelope import Envelope, answer
 from sonia.gateway.answering import Answers
 from sonia.gateway.anthropic import anthropic_routes
 from sonia.gateway.audio import audio_routes
+from sonia.gateway.backups import backup_routes
 from sonia.gateway.openai import openai_routes, responses_routes
 from sonia.gateway.responses_store import Responses
 from sonia.gateway.streaming import server_sent, whole
@@ -106,6 +108,7 @@ def routes(
     longest_audio_s: float,
     answers: Answers,
     responses: Responses,
+    backups: Backups,
 ) -> Router:
     """The gateway's handlers; it has no prefix."""
     return Router(
@@ -116,6 +119,7 @@ def routes(
             *_approvals(control, operator),
             *_sessions(memory),
             *audio_routes(speech, longest_audio_s),
+            backup_routes(backups, operator),
             _deps(control),
             *openai_routes(answers),
             *responses_routes(answers, responses),

@@ -1,5 +1,6 @@
 """Memory: what was said, and finding it again. The ledger, the memories, the sessions."""
 
+from sonia.memory.digests import damaged
 from sonia.memory.interface import (
     MAX_CONTENT_CHARS,
     About,
@@ -36,6 +37,7 @@ from sonia.memory.interface import (
     Unit,
     Utterance,
 )
+from sonia.memory.restored import after_restore
 from sonia.memory.service import PLACES, SqliteMemory, open_memory
 
 __all__ = [
@@ -75,5 +77,7 @@ __all__ = [
     "Stats",
     "Unit",
     "Utterance",
+    "after_restore",
+    "damaged",
     "open_memory",
 ]

@@ -1,0 +1,112 @@
+"""R03, R09: what a full disk and a long reader do to memory."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from sonia import db as db_module
+from sonia import disk
+from sonia.db import Database, connect
+from sonia.errors import StorageFull
+from sonia.memory import Entry, NewMemory, Query, SqliteMemory
+from tests.disk_given import resize, small_disk
+from tests.memory_given import opened
+
+MEGABYTE = 1024 * 1024
+
+
+async def fill(memory: SqliteMemory) -> list[Entry]:
+    """Store until the disk is full; what was acknowledged."""
+    kept: list[Entry] = []
+
+    async def store_on() -> None:
+        for n in range(10_000):
+            content = f"Crane {n} flies north. " + f"{n:06d}" * 1_000
+            kept.append(await memory.store(NewMemory(type="fact", content=content)))
+
+    with pytest.raises(StorageFull, match="disk is full") as raised:
+        await store_on()
+    assert raised.value.status == 507
+    return kept
+
+
+async def test_r03_a_full_disk_stops_writing_and_nothing_else(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with small_disk(tmp_path / "disk", 8 * MEGABYTE) as folder:
+        async with opened(folder) as memory:
+            kept = await fill(memory)
+
+            for entry in kept:
+                assert (await memory.recall(entry.id)) == entry
+            found = await memory.search(Query(query="crane 5 flies", mode="text", limit=1))
+            assert len(found.hits) == 1
+            detail = await memory.probe()
+            assert detail["memories"] == len(kept)
+            assert detail["storage"]["writable"] is False  # type: ignore[index]
+
+            await memory.forget(kept[0].id)
+            kept += await fill(memory)
+
+            resize(folder, 96 * MEGABYTE)
+            after = await memory.store(NewMemory(type="fact", content="There is room again."))
+            await memory.settled()
+            checked = await memory.check()
+            detail = await memory.probe()
+
+    assert checked.ok
+    assert checked.rows["memory_entries"] == len(kept)
+    assert detail["storage"]["writable"] is True  # type: ignore[index]
+    assert detail["storage"]["reserve_bytes"] > 0  # type: ignore[index]
+    assert after.content == "There is room again."
+    told = capsys.readouterr().out
+    assert "the disk is full or failing" in told
+    assert "the disk has room again" in told
+
+
+async def test_r03_a_start_on_a_full_disk_serves_what_there_is(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", 8 * MEGABYTE) as folder:
+        async with opened(folder) as memory:
+            kept = await fill(memory)
+        async with opened(folder) as memory:
+            assert (await memory.recall(kept[-1].id)) == kept[-1]
+            assert (await memory.stats()).memories == len(kept)
+            await memory.forget(kept[1].id)
+            assert (await memory.stats()).memories == len(kept) - 1
+
+
+async def test_r09_a_long_reader_is_told_of_and_the_log_is_short_when_it_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(disk, "LOG_BYTES", 512 * 1024)
+    monkeypatch.setattr(disk, "LOG_RETRY_S", 0.02)
+    monkeypatch.setattr(db_module, "LOG_RETRY_S", 0.02)
+    async with opened(tmp_path) as memory:
+        db = memory._parts.db
+        with closing(connect(tmp_path / "sonia.db", read_only=True)) as reader:
+            reader.execute("BEGIN")
+            reader.execute("SELECT count(*) FROM memory_entries").fetchall()
+            for n in range(100):
+                await memory.store(NewMemory(type="fact", content=f"{n} " + "z" * 20_000))
+            during = db.condition()
+            detail = await memory.probe()
+        await until_short(db)
+        after = db.condition()
+
+    assert during.log_bytes > 2_000_000
+    assert during.log_alarm
+    assert detail["storage"]["log_alarm"] is True  # type: ignore[index]
+    assert after.log_bytes <= 512 * 1024
+    told = capsys.readouterr().out
+    assert told.count("a reader has been at an old state") == 1
+    assert "the write-ahead log is short again" in told
+
+
+async def until_short(db: Database) -> None:
+    async with asyncio.timeout(20):
+        while db.condition().log_alarm:  # noqa: ASYNC110  the writer's thread sees to it
+            await asyncio.sleep(0.01)
