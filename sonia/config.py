@@ -2,8 +2,8 @@
 
 The same structure may be written as JSON. Environment variables named
 `SONIA__SECTION__KEY` (upper case, two underscores between levels) override the file;
-`ANTHROPIC_API_KEY`, `OPENROUTER_API_KEY` and `OLLAMA_BASE_URL` fill in a provider that
-the file leaves empty. An unknown key, a wrong type or an impossible value is a
+`ANTHROPIC_API_KEY`, `OPENROUTER_API_KEY`, `OPENAI_API_KEY` and `OLLAMA_BASE_URL` fill in a
+provider that the file leaves empty. An unknown key, a wrong type or an impossible value is a
 `ConfigurationError` that names the key's path and what would be right; all of a
 document's mistakes are told at once.
 """
@@ -100,13 +100,33 @@ class Paid(Section, frozen=True, kw_only=True):
     models: tuple[str, ...] = ()
 
 
+class Custom(Section, frozen=True, kw_only=True):
+    """A provider by its address. Its models are `<its name>/<theirs>`.
+
+    `dialect` litellm is for those that speak neither format; the provider's name is then litellm's.
+    Without `context_tokens` it is asked for its list of models. Prices are US dollars per million
+    tokens; without them a call's cost is unknown, unless Sonia knows the model.
+    """
+
+    base_url: str = ""
+    api_key: Secret = Secret("")
+    dialect: Literal["openai", "anthropic", "litellm"] = "openai"
+    models: tuple[str, ...] = ()
+    context_tokens: Annotated[int, msgspec.Meta(ge=0)] = 0
+    vision: bool = False
+    input_usd: Annotated[float, msgspec.Meta(ge=0)] | None = None
+    output_usd: Annotated[float, msgspec.Meta(ge=0)] | None = None
+
+
 class Providers(Section, frozen=True, kw_only=True):
-    """Everyone who can answer."""
+    """Everyone who can answer. `custom` are those at an address of your own."""
 
     local: Local = Local()
     ollama: Ollama = Ollama()
     anthropic: Paid = Paid()
     openrouter: Paid = Paid()
+    openai: Paid = Paid()
+    custom: dict[str, Custom] = {}
 
 
 DEFAULT_PROFILE = "chat_low_latency"
@@ -125,6 +145,10 @@ class ModelRouter(Listen, frozen=True, kw_only=True):
     profiles: dict[str, tuple[str, ...]] = msgspec.field(default_factory=_default_profiles)
     first_token_timeout_s: Seconds = 60.0
     total_timeout_s: Seconds = 300.0
+    retries: Annotated[int, msgspec.Meta(ge=0, le=5)] = 1
+    breaker_failures: Positive = 5
+    breaker_open_s: Seconds = 30.0
+    offline: bool = False
 
 
 class EmbeddingModel(Section, frozen=True, kw_only=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,10 +11,10 @@ from urllib.parse import urlsplit
 from sonia.config_errors import Mistake, quoted
 
 if TYPE_CHECKING:
-    from sonia.config import Config, Listen, Local, ModelRouter
+    from sonia.config import Config, Custom, Listen, ModelRouter, Providers
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
-PROVIDERS = ("local", "ollama", "anthropic", "openrouter")
+PROVIDERS = ("local", "ollama", "anthropic", "openrouter", "openai")
 
 
 def check(config: Config) -> list[Mistake]:
@@ -54,6 +55,22 @@ def _urls(router: ModelRouter) -> Iterator[Mistake]:
         if url and (wrong := _wrong_url(url)):
             path = ("services", "model_router", "providers", name, "base_url")
             yield Mistake(path, f"{wrong} Expected a URL like http://127.0.0.1:11434.")
+    for name, custom in router.providers.custom.items():
+        yield from _custom(name, custom)
+
+
+def _custom(name: str, custom: Custom) -> Iterator[Mistake]:
+    path = ("services", "model_router", "providers", "custom", name)
+    if name in PROVIDERS:
+        yield Mistake(path, f"{name} is a provider already. Choose another name.")
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name):
+        yield Mistake(path, "a name has small letters, digits, - and _ only.")
+    if not custom.base_url and custom.dialect != "litellm":
+        yield Mistake((*path, "base_url"), "expected a URL like https://example.org/v1.")
+    if custom.base_url and (wrong := _wrong_url(custom.base_url)):
+        yield Mistake((*path, "base_url"), f"{wrong} Expected a URL like https://example.org/v1.")
+    if (custom.input_usd is None) != (custom.output_usd is None):
+        yield Mistake(path, "input_usd and output_usd are given together.")
 
 
 def _wrong_url(url: str) -> str | None:
@@ -75,19 +92,20 @@ def _profiles(router: ModelRouter) -> Iterator[Mistake]:
         if not models:
             yield Mistake((*path, profile), "expected at least one model, found an empty list.")
         for index, model in enumerate(models):
-            if wrong := _wrong_model(model, router.providers.local):
+            if wrong := _wrong_model(model, router.providers):
                 yield Mistake((*path, profile, f"[{index}]"), wrong)
 
 
-def _wrong_model(model: str, local: Local) -> str | None:
+def _wrong_model(model: str, configured: Providers) -> str | None:
+    local, known = configured.local, (*PROVIDERS, *configured.custom)
     provider, slash, name = model.partition("/")
     if not slash or not name or not model.isprintable() or " " in model:
         return (
             f'{quoted(model)} is not a model id. Expected "provider/model", '
-            f"with a provider of {', '.join(PROVIDERS)}."
+            f"with a provider of {', '.join(known)}."
         )
-    if provider not in PROVIDERS:
-        return f"unknown provider {quoted(provider)}. Known providers: {', '.join(PROVIDERS)}."
+    if provider not in known:
+        return f"unknown provider {quoted(provider)}. Known providers: {', '.join(known)}."
     if provider == "local" and name not in local.models and not local.folder:
         return (
             f"the local model '{name}' is not in services.model_router.providers.local.models "

@@ -19,6 +19,7 @@ PREFIX = "SONIA__"
 GUIDE_VARIABLES = {
     "ANTHROPIC_API_KEY": ("services", "model_router", "providers", "anthropic", "api_key"),
     "OPENROUTER_API_KEY": ("services", "model_router", "providers", "openrouter", "api_key"),
+    "OPENAI_API_KEY": ("services", "model_router", "providers", "openai", "api_key"),
     "OLLAMA_BASE_URL": ("services", "model_router", "providers", "ollama", "base_url"),
 }
 

@@ -118,7 +118,7 @@ class Reply(Value):
     model: str
     provider: str
     usage: Usage
-    cost_usd: float
+    cost_usd: float | None
     memory: MemoryUse
     tool_calls: tuple[ToolUse, ...]
     provenance: Provenance

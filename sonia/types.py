@@ -40,11 +40,13 @@ class ToolCall(Value):
 class Message(Value):
     """One entry of a conversation, oldest first in any list of them.
 
-    `tool_call_id` names the call that a `tool` message answers.
+    `tool_call_id` names the call that a `tool` message answers. `images` are shown after the
+    text: `https://` addresses or `data:image/…;base64,…`.
     """
 
     role: Role
     content: str
+    images: tuple[str, ...] = ()
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str | None = None
 
@@ -58,11 +60,17 @@ class ToolSpec(Value):
 
 
 class Usage(Value):
-    """Tokens of one model call. `cached_tokens` were not evaluated again."""
+    """Tokens of one model call.
+
+    Of the prompt's, `cached_tokens` were not evaluated again and `cache_write_tokens` were kept
+    for next time; of the completion's, `reasoning_tokens` were thought and not shown.
+    """
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
 
 
 class Damage(Value):

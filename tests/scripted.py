@@ -10,8 +10,9 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from sonia.errors import SoniaError
+from sonia.errors import NotFound, SoniaError
 from sonia.router import (
+    BreakerInfo,
     ChatEvent,
     ChatRequest,
     Embeddings,
@@ -86,13 +87,26 @@ class ScriptedRouter:
     def context_tokens(self, model: str | None = None, profile: str = "chat_low_latency") -> int:
         return self._context_tokens
 
-    def route(self, profile: str = "chat_low_latency", model: str | None = None) -> Route:
+    def route(
+        self,
+        profile: str = "chat_low_latency",
+        model: str | None = None,
+        *,
+        tokens: int = 0,
+        images: bool = False,
+    ) -> Route:
         return Route(
             profile=profile, model=MODEL, provider="tests", candidates=(MODEL,), reason="scripted"
         )
 
     def providers(self) -> tuple[ProviderInfo, ...]:
         return (ProviderInfo(name="local", state="ready", models=(MODEL,)),)
+
+    def breakers(self) -> tuple[BreakerInfo, ...]:
+        return ()
+
+    def reset_breaker(self, name: str) -> BreakerInfo:
+        raise NotFound(f"No breaker {name!r}.")
 
     def models(self) -> tuple[ModelInfo, ...]:
         chat = ModelInfo(id=MODEL, provider="local", context_tokens=self._context_tokens)

@@ -107,7 +107,7 @@ class _Turn:
         self.id = new_id("turn")
         self.said: list[str] = []
         self.usage = Usage()
-        self.cost_usd = 0.0
+        self.cost_usd: float | None = 0.0
         self.acting = Acting(
             parts.tools,
             turn_id=self.id,
@@ -219,6 +219,8 @@ class _Turn:
             messages=messages,
             model=self.request.model,
             profile=self.request.profile,
+            user_id=self.request.user_id,
+            session_id=self.session.id,
             tools=self.parts.tools.specs() if tools else (),
             max_tokens=self._most_tokens(),
         )
@@ -227,7 +229,8 @@ class _Turn:
 
     def _settle(self, finished: Finished) -> None:
         self.finished = finished
-        self.cost_usd += finished.cost_usd
+        known = self.cost_usd is not None and finished.cost_usd is not None
+        self.cost_usd = (self.cost_usd or 0.0) + (finished.cost_usd or 0.0) if known else None
         self.usage = Usage(
             prompt_tokens=self.usage.prompt_tokens + finished.usage.prompt_tokens,
             completion_tokens=self.usage.completion_tokens + finished.usage.completion_tokens,

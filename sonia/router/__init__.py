@@ -3,12 +3,14 @@
 from sonia.router.answering import JsonAnswers
 from sonia.router.interface import (
     AnswerCut,
+    BreakerInfo,
     ChatEvent,
     ChatRequest,
     ContextExceeded,
     Embeddings,
     Finished,
     FinishReason,
+    Likelihood,
     ModelInfo,
     ModelNotFound,
     ModelNotReady,
@@ -16,12 +18,14 @@ from sonia.router.interface import (
     Route,
     Router,
     TextDelta,
+    TokenLikelihood,
     ToolCallProposed,
 )
 from sonia.router.service import FallbackRouter, open_router
 
 __all__ = [
     "AnswerCut",
+    "BreakerInfo",
     "ChatEvent",
     "ChatRequest",
     "ContextExceeded",
@@ -30,6 +34,7 @@ __all__ = [
     "FinishReason",
     "Finished",
     "JsonAnswers",
+    "Likelihood",
     "ModelInfo",
     "ModelNotFound",
     "ModelNotReady",
@@ -37,6 +42,7 @@ __all__ = [
     "Route",
     "Router",
     "TextDelta",
+    "TokenLikelihood",
     "ToolCallProposed",
     "open_router",
 ]

@@ -17,6 +17,7 @@ from sonia.envelope import Envelope, answer, describe
 from sonia.errors import NotFound, SoniaError
 from sonia.router.interface import (
     AnswerCut,
+    BreakerInfo,
     ChatEvent,
     ChatRequest,
     Finished,
@@ -29,7 +30,7 @@ from sonia.router.interface import (
     ToolCallProposed,
 )
 from sonia.router.service import DEFAULT_PROFILE
-from sonia.types import Message, ToolCall, ToolSpec, Usage, Value
+from sonia.types import DEFAULT_USER, Message, ToolCall, ToolSpec, Usage, Value
 
 MAX_TEXTS = 256
 MAX_MESSAGES = 1000
@@ -58,6 +59,11 @@ class ChatBody(Value):
     stop: Annotated[tuple[StopText, ...], msgspec.Meta(max_length=MAX_STOPS)] = ()
     frequency_penalty: Penalty = 0.0
     presence_penalty: Penalty = 0.0
+    parallel_tool_calls: bool = True
+    json_object: bool = False
+    reasoning_effort: Annotated[str, msgspec.Meta(max_length=32)] | None = None
+    user_id: Annotated[str, msgspec.Meta(min_length=1, max_length=128)] = DEFAULT_USER
+    session_id: Annotated[str, msgspec.Meta(max_length=128)] | None = None
     stream: bool = False
 
 
@@ -70,7 +76,7 @@ class ChatReply(Value):
     provider: str
     finish_reason: FinishReason
     usage: Usage
-    cost_usd: float
+    cost_usd: float | None
     first_token_ms: float
 
 
@@ -80,6 +86,8 @@ class SelectBody(Value):
     profile: str | None = None
     task_type: str | None = None
     model: str | None = None
+    tokens: Annotated[int, msgspec.Meta(ge=0, le=100_000_000)] = 0
+    images: bool = False
 
 
 class EmbeddingsBody(Value):
@@ -102,6 +110,12 @@ class Providers(Value):
     providers: tuple[ProviderInfo, ...]
 
 
+class Breakers(Value):
+    """`GET /breakers`."""
+
+    breakers: tuple[BreakerInfo, ...]
+
+
 class Models(Value):
     """`GET /models`."""
 
@@ -120,7 +134,8 @@ def routes(router: Router) -> list[HTTPRouteHandler]:
 
     @post("/select", status_code=200)
     async def select(data: JSONBody[SelectBody]) -> Envelope[Route]:
-        return answer(router.route(_profile(data.profile, data.task_type), data.model))
+        profile = _profile(data.profile, data.task_type)
+        return answer(router.route(profile, data.model, tokens=data.tokens, images=data.images))
 
     @get("/route")
     async def route(
@@ -128,6 +143,21 @@ def routes(router: Router) -> list[HTTPRouteHandler]:
     ) -> Envelope[Route]:
         return answer(router.route(_profile(None, task_type), model))
 
+    @post("/embeddings", status_code=200)
+    async def embeddings(data: JSONBody[EmbeddingsBody]) -> Envelope[EmbeddingsReply]:
+        vectors = await router.embeddings.embed(data.texts)
+        return answer(
+            EmbeddingsReply(
+                space=router.embeddings.space,
+                dimensions=router.embeddings.dimensions,
+                vectors=vectors.tolist(),
+            )
+        )
+
+    return [chat, select, route, embeddings, *_listings(router), *_breakers(router)]
+
+
+def _listings(router: Router) -> list[HTTPRouteHandler]:
     @get("/providers")
     async def providers() -> Envelope[Providers]:
         return answer(Providers(providers=router.providers()))
@@ -143,18 +173,19 @@ def routes(router: Router) -> list[HTTPRouteHandler]:
             raise NotFound(f"No provider {provider!r}. There are: {', '.join(known)}.", known=known)
         return answer(Models(models=tuple(m for m in router.models() if m.provider == provider)))
 
-    @post("/embeddings", status_code=200)
-    async def embeddings(data: JSONBody[EmbeddingsBody]) -> Envelope[EmbeddingsReply]:
-        vectors = await router.embeddings.embed(data.texts)
-        return answer(
-            EmbeddingsReply(
-                space=router.embeddings.space,
-                dimensions=router.embeddings.dimensions,
-                vectors=vectors.tolist(),
-            )
-        )
+    return [providers, models, models_of]
 
-    return [chat, select, route, providers, models, models_of, embeddings]
+
+def _breakers(router: Router) -> list[HTTPRouteHandler]:
+    @get("/breakers")
+    async def breakers() -> Envelope[Breakers]:
+        return answer(Breakers(breakers=router.breakers()))
+
+    @post("/breakers/{name:str}/reset", status_code=200)
+    async def reset_breaker(name: FromPath[str]) -> Envelope[BreakerInfo]:
+        return answer(router.reset_breaker(name))
+
+    return [breakers, reset_breaker]
 
 
 def _profile(profile: str | None, task_type: str | None) -> str:
@@ -176,6 +207,12 @@ def _request(body: ChatBody) -> ChatRequest:
         stop=body.stop,
         frequency_penalty=body.frequency_penalty,
         presence_penalty=body.presence_penalty,
+        parallel_tool_calls=body.parallel_tool_calls,
+        json_object=body.json_object,
+        reasoning_effort=body.reasoning_effort,
+        user_id=body.user_id,
+        session_id=body.session_id,
+        whole=not body.stream,
     )
 
 

@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonia.errors import InvalidRequest, NotFound, Unavailable, UpstreamError
-from sonia.types import Message, ToolCall, ToolSpec, Usage, Value
+from sonia.types import DEFAULT_USER, Message, ToolCall, ToolSpec, Usage, Value
 
-FinishReason = Literal["stop", "length", "tool_calls"]
+FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
+BreakerState = Literal["closed", "open", "half_open"]
 ProviderState = Literal["ready", "warming", "unconfigured", "down"]
 
 
@@ -49,7 +50,13 @@ class ChatRequest(Value):
     any number up to one per answer for local models; `tool_choice` is `auto`, `none`, `required`
     or the name of the one to call. `json_schema` constrains the whole answer to one JSON document
     and excludes `tools`. `temperature` in [0, 2]; `top_p` in (0, 1]; the penalties in [-2, 2].
-    The answer ends before any text of `stop`.
+    The answer ends before any text of `stop`. `json_object` asks for any JSON object and, like
+    `json_schema`, excludes `tools`; `schema_strict` False lets a provider treat the schema as
+    advice. `top_logprobs` (0 to 20) asks for the likelihood of every token. `reasoning_effort`
+    and `verbosity` are passed on where a provider has them.
+
+    `whole` says that nobody reads along: the answer may come in one piece, which is cheaper.
+    `user_id` and `session_id` say whose budget pays.
     """
 
     messages: tuple[Message, ...]
@@ -65,12 +72,40 @@ class ChatRequest(Value):
     stop: tuple[str, ...] = ()
     frequency_penalty: float = 0.0
     presence_penalty: float = 0.0
+    parallel_tool_calls: bool = True
+    json_object: bool = False
+    schema_name: str = "answer"
+    schema_strict: bool = True
+    top_logprobs: int | None = None
+    reasoning_effort: str | None = None
+    verbosity: str | None = None
+    whole: bool = False
+    user_id: str = DEFAULT_USER
+    session_id: str | None = None
+
+
+class Likelihood(Value):
+    """How likely a token was: `logprob` is natural, `bytes` its UTF-8."""
+
+    token: str
+    logprob: float
+    bytes: tuple[int, ...] | None = None
+
+
+class TokenLikelihood(Likelihood):
+    """A token of the answer, and what else might have stood there, likeliest first."""
+
+    top: tuple[Likelihood, ...] = ()
 
 
 class TextDelta(Value, tag="text"):
-    """The next piece of the answer; pieces join without separators."""
+    """The next piece of the answer; pieces join without separators.
+
+    `logprobs` has its tokens when the request asked for them.
+    """
 
     text: str
+    logprobs: tuple[TokenLikelihood, ...] = ()
 
 
 class ToolCallProposed(Value, tag="tool_call"):
@@ -80,26 +115,37 @@ class ToolCallProposed(Value, tag="tool_call"):
 
 
 class Finished(Value, tag="finished"):
-    """The last event of every complete answer. `first_token_ms` counts from the request."""
+    """The last event of every complete answer. `first_token_ms` counts from the request.
+
+    `cost_usd` is None where the model's price is not known. `begun_by` is the model whose answer
+    broke and was gone on with by `model`.
+    """
 
     model: str
     provider: str
     reason: FinishReason
     usage: Usage
     first_token_ms: float
-    cost_usd: float = 0.0
+    cost_usd: float | None = 0.0
+    begun_by: str | None = None
 
 
 ChatEvent = TextDelta | ToolCallProposed | Finished
 
 
 class ModelInfo(Value):
-    """A model that may be asked for. `context_tokens` bounds prompt and answer together."""
+    """A model that may be asked for. `context_tokens` bounds prompt and answer together.
+
+    Prices are US dollars per million tokens; None is not known.
+    """
 
     id: str
     provider: str
     context_tokens: int
     embedding: bool = False
+    vision: bool = False
+    input_usd: float | None = None
+    output_usd: float | None = None
 
 
 class ProviderInfo(Value):
@@ -112,13 +158,26 @@ class ProviderInfo(Value):
 
 
 class Route(Value):
-    """Where a call would go and why, without making it; candidates in the order tried."""
+    """Where a call would go and why, without making it; candidates in the order tried.
+
+    `passed_over` says of candidates that would not be asked why.
+    """
 
     profile: str
     model: str
     provider: str
     candidates: tuple[str, ...]
     reason: str
+    passed_over: dict[str, str] = {}
+
+
+class BreakerInfo(Value):
+    """Whether calls of a provider are let through; `probe_in_s` until one is tried again."""
+
+    name: str
+    state: BreakerState
+    failures: int
+    probe_in_s: float | None = None
 
 
 @runtime_checkable
@@ -156,9 +215,10 @@ class Router(Protocol):
         """Enter to call a model; iterate for its events; leave early to cancel it.
 
         Entering waits for the first event of the first candidate that gives one, so a
-        failing candidate is passed over before anything was sent. Raises `ModelNotFound`,
-        `ContextExceeded`, and when every candidate failed the last one's error. A stream
-        that breaks after its first event raises `AnswerCut` from the iterator.
+        failing candidate is passed over before anything was sent. A stream that breaks later
+        is gone on with by the next candidate, nothing said twice. Raises `ModelNotFound`, and
+        when every candidate failed the last one's error; from the iterator, `AnswerCut` or
+        `UpstreamTimeout` when nobody could finish what was begun.
         """
         ...
 
@@ -170,8 +230,23 @@ class Router(Protocol):
         """The context length of the model that `chat` would try first."""
         ...
 
-    def route(self, profile: str = "chat_low_latency", model: str | None = None) -> Route:
-        """Explain where `chat` would go. Deterministic."""
+    def route(
+        self,
+        profile: str = "chat_low_latency",
+        model: str | None = None,
+        *,
+        tokens: int = 0,
+        images: bool = False,
+    ) -> Route:
+        """Explain where `chat` would go with a prompt of about `tokens`. Deterministic."""
+        ...
+
+    def breakers(self) -> tuple[BreakerInfo, ...]:
+        """One for every provider outside this process."""
+        ...
+
+    def reset_breaker(self, name: str) -> BreakerInfo:
+        """Let calls through again. Raises `NotFound`."""
         ...
 
     def providers(self) -> tuple[ProviderInfo, ...]:

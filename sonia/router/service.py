@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
 import msgspec
 
 from sonia.config import EmbeddingModel, Local, ModelRouter
-from sonia.errors import InvalidRequest, SoniaError, Unavailable, UpstreamTimeout
+from sonia.errors import InvalidRequest, NotFound, Unavailable
+from sonia.log import get_logger
+from sonia.router.attempts import Answering, Candidate, Patience
 from sonia.router.backends.base import Backend, WeightsSource
+from sonia.router.backends.facts import load_facts
 from sonia.router.backends.gguf import model_files
 from sonia.router.backends.local import LocalBackend
-from sonia.router.backends.remote import RemoteBackend, remote_backends
+from sonia.router.backends.remotes import remote_backends
+from sonia.router.backends.wire import open_wire
 from sonia.router.background import open_background
+from sonia.router.breaker import Breaker
 from sonia.router.embeddings import OpenEmbeddings, open_embeddings
 from sonia.router.interface import (
-    AnswerCut,
+    BreakerInfo,
     ChatEvent,
     ChatRequest,
+    ContextExceeded,
     Embeddings,
-    Finished,
     ModelInfo,
     ModelNotFound,
     ProviderInfo,
@@ -32,6 +37,9 @@ from sonia.router.markers import harmless_message, harmless_tool
 from sonia.types import Message
 
 DEFAULT_PROFILE = "chat_low_latency"
+# Those that are not configured are answered as the default one is.
+PROFILES = (DEFAULT_PROFILE, "reasoning_deep", "vision", "tools", "memory_ops")
+LEAST_CHARS_PER_TOKEN = 4  # a prompt is passed over only where it surely doesn't fit
 
 
 @asynccontextmanager
@@ -46,10 +54,12 @@ async def open_router(
     local_models = config.providers.local.models if config.providers.local.warm else ()
     at_once = {name for name in local_models if f"local/{name}" in named}
     found = await asyncio.to_thread(_own_models, config.providers.local)
-    async with open_background() as background:
+    await asyncio.to_thread(load_facts)
+    async with open_wire(offline=config.offline) as wire, open_background() as background:
         vectors = open_embeddings(embeddings, config, weights, background)
         local = LocalBackend(config.providers.local, weights, background, at_once, found)
-        yield FallbackRouter(config, local, remote_backends(config.providers), vectors)
+        remote = remote_backends(config.providers, wire, offline=config.offline)
+        yield FallbackRouter(config, local, remote, vectors)
 
 
 class FallbackRouter:
@@ -59,10 +69,23 @@ class FallbackRouter:
         self,
         config: ModelRouter,
         local: LocalBackend,
-        remote: Sequence[RemoteBackend],
+        remote: Sequence[Backend],
         embeddings: OpenEmbeddings,
+        pause: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         self._config = config
+        self._patience = Patience(
+            first_token_s=config.first_token_timeout_s,
+            total_s=config.total_timeout_s,
+            retries=config.retries,
+            pause=pause,
+        )
+        self._breakers = {
+            backend.name: Breaker(
+                backend.name, failures=config.breaker_failures, open_s=config.breaker_open_s
+            )
+            for backend in remote
+        }
         self._local = local
         self._backends: dict[str, Backend] = {local.name: local}
         self._backends.update({backend.name: backend for backend in remote})
@@ -75,20 +98,20 @@ class FallbackRouter:
     @asynccontextmanager
     async def chat(self, request: ChatRequest) -> AsyncIterator[AsyncIterator[ChatEvent]]:
         candidates = self._candidates(request.profile, request.model)
-        if request.tools and request.json_schema is not None:
-            raise InvalidRequest("Use either tools or json_schema, not both.")
-        if not request.messages:
-            raise InvalidRequest("messages must have at least one message.")
-        _check_choice(request)
+        _check(request)
         request = msgspec.structs.replace(
             request,
             messages=tuple(map(harmless_message, request.messages)),
             tools=tuple(map(harmless_tool, request.tools)),
         )
-        ends_s = asyncio.get_running_loop().time() + self._config.total_timeout_s
-        async with AsyncExitStack() as stack:
-            first, events = await self._first(stack, candidates, request)
-            yield await stack.enter_async_context(aclosing(_all(first, events, ends_s)))
+        answering = Answering(request, await self._suited(candidates, request), self._patience)
+        try:
+            async with aclosing(answering.events()) as events:
+                first = await anext(events)
+                async with aclosing(_all(first, events)) as every:
+                    yield every
+        finally:
+            _tell(request, candidates, answering)
 
     async def count_tokens(self, messages: Sequence[Message], model: str | None = None) -> int:
         backend, name = self._find(self._candidates(DEFAULT_PROFILE, model)[0])
@@ -98,27 +121,45 @@ class FallbackRouter:
         backend, name = self._find(self._candidates(profile, model)[0])
         return backend.context_tokens(name)
 
-    def route(self, profile: str = DEFAULT_PROFILE, model: str | None = None) -> Route:
+    def route(
+        self,
+        profile: str = DEFAULT_PROFILE,
+        model: str | None = None,
+        *,
+        tokens: int = 0,
+        images: bool = False,
+    ) -> Route:
         candidates = self._candidates(profile, model)
-        states = {info.name: info for info in self.providers()}
-        ready = [
-            candidate
-            for candidate in candidates
-            if states[candidate.partition("/")[0]].state == "ready"
-        ]
-        chosen = ready[0] if ready else candidates[0]
+        over: dict[str, str] = {}
+        for candidate in map(self._candidate, candidates):
+            if why := self._unfit(candidate, tokens, images) or self._away(candidate):
+                over[candidate.id] = why
+        chosen = next((one for one in candidates if one not in over), candidates[0])
         why = "the request names it" if model else f"profile {profile}"
+        if profile not in self._config.profiles and not model:
+            why += f", which is not configured: as {DEFAULT_PROFILE}"
         if chosen != candidates[0]:
-            why += f", {candidates[0]} is not ready"
-        elif not ready:
-            why += ", but it is not ready yet"
+            why += f", {candidates[0]} is passed over: {over[candidates[0]]}"
+        elif over.get(chosen):
+            why += f", but {over[chosen]}"
         return Route(
             profile=profile,
             model=chosen,
             provider=chosen.partition("/")[0],
             candidates=candidates,
             reason=why,
+            passed_over=over,
         )
+
+    def breakers(self) -> tuple[BreakerInfo, ...]:
+        return tuple(breaker.info() for breaker in self._breakers.values())
+
+    def reset_breaker(self, name: str) -> BreakerInfo:
+        if name not in self._breakers:
+            known = list(self._breakers)
+            raise NotFound(f"No breaker {name!r}. There are: {', '.join(known)}.", known=known)
+        self._breakers[name].reset()
+        return self._breakers[name].info()
 
     def providers(self) -> tuple[ProviderInfo, ...]:
         return tuple(backend.info() for backend in self._backends.values())
@@ -150,6 +191,8 @@ class FallbackRouter:
             self._find(model)
             return (model,)
         candidates = self._config.profiles.get(profile)
+        if candidates is None and profile in PROFILES:
+            candidates = self._config.profiles.get(DEFAULT_PROFILE)
         if not candidates:
             known = ", ".join(self._config.profiles)
             raise InvalidRequest(
@@ -169,39 +212,55 @@ class FallbackRouter:
             )
         return backend, name
 
-    async def _first(
-        self, stack: AsyncExitStack, candidates: Sequence[str], request: ChatRequest
-    ) -> tuple[ChatEvent, AsyncIterator[ChatEvent]]:
-        """Enter the first candidate that gives an event; the others are left again."""
-        failure: SoniaError | None = None
+    def _candidate(self, model: str) -> Candidate:
+        backend, name = self._find(model)
+        return Candidate(model, backend, name, self._breakers.get(backend.name))
+
+    async def _suited(self, models: Sequence[str], request: ChatRequest) -> list[Candidate]:
+        """Those that can see the pictures and hold the prompt. Raises when none can."""
+        tokens = sum(len(message.content) for message in request.messages) // LEAST_CHARS_PER_TOKEN
+        images = any(message.images for message in request.messages)
+        candidates, whys = [self._candidate(model) for model in models], {}
+        suited = []
         for candidate in candidates:
-            backend, name = self._find(candidate)
-            async with AsyncExitStack() as attempt:
-                try:
-                    async with asyncio.timeout(self._config.first_token_timeout_s):
-                        events = await attempt.enter_async_context(backend.stream(name, request))
-                        first = await anext(events)
-                except TimeoutError:
-                    limit_s = self._config.first_token_timeout_s
-                    failure = UpstreamTimeout(f"{candidate} gave no answer within {limit_s:g} s.")
-                except StopAsyncIteration:
-                    failure = AnswerCut(f"{candidate} ended its answer before it began.")
-                except InvalidRequest:
-                    raise
-                except SoniaError as error:
-                    failure = error
-                else:
-                    await stack.enter_async_context(attempt.pop_all())
-                    return first, events
-        raise failure or Unavailable("There is no candidate to try.")
+            await candidate.backend.learn(candidate.name)
+            if why := self._unfit(candidate, tokens, images):
+                whys[candidate.id] = why
+            else:
+                suited.append(candidate)
+        if not suited:
+            told = "; ".join(f"{model} {why}" for model, why in whys.items())
+            kind = InvalidRequest if images else ContextExceeded
+            raise kind(f"No model of these can take this: {told}.", passed_over=whys)
+        return suited
+
+    def _unfit(self, candidate: Candidate, tokens: int, images: bool) -> str | None:
+        """Why this model can't take such a request, whatever its state."""
+        facts = candidate.backend.facts(candidate.name)
+        if images and facts.vision is False:
+            return "sees no pictures"
+        if tokens > facts.context_tokens:
+            return f"holds {facts.context_tokens} tokens, and this is about {tokens}"
+        return None
+
+    def _away(self, candidate: Candidate) -> str | None:
+        info = candidate.backend.info()
+        if info.state != "ready":
+            return info.reason or info.state
+        state = candidate.breaker.state if candidate.breaker else "closed"
+        return f"{info.name} failed repeatedly and is left alone" if state == "open" else None
 
 
 def _own_models(config: Local) -> dict[str, Path]:
     return dict(model_files(Path(config.folder))) if config.folder else {}
 
 
-def _check_choice(request: ChatRequest) -> None:
-    """Raise `InvalidRequest` when `tool_choice` asks for what is not offered."""
+def _check(request: ChatRequest) -> None:
+    """Raise `InvalidRequest` for what contradicts itself."""
+    if request.tools and (request.json_schema is not None or request.json_object):
+        raise InvalidRequest("Use either tools or json_schema, not both.")
+    if not request.messages:
+        raise InvalidRequest("messages must have at least one message.")
     choice, names = request.tool_choice, [tool.name for tool in request.tools]
     if choice in ("auto", "none") or choice in names or (choice == "required" and names):
         return
@@ -210,17 +269,20 @@ def _check_choice(request: ChatRequest) -> None:
 
 
 async def _all(
-    first: ChatEvent, events: AsyncIterator[ChatEvent], ends_s: float
+    first: ChatEvent, events: AsyncIterator[ChatEvent]
 ) -> AsyncGenerator[ChatEvent, None]:
-    """Hand the events on until `Finished`. Raises `UpstreamTimeout` at the deadline."""
-    event = first
-    while not isinstance(event, Finished):
+    yield first
+    async for event in events:
         yield event
-        try:
-            async with asyncio.timeout_at(ends_s):
-                event = await anext(events)
-        except TimeoutError as error:
-            raise UpstreamTimeout("The answer took longer than total_timeout_s allows.") from error
-        except StopAsyncIteration as error:
-            raise AnswerCut("The answer ended without saying why.") from error
-    yield event
+
+
+def _tell(request: ChatRequest, candidates: Sequence[str], answering: Answering) -> None:
+    """The audit line of one decision."""
+    get_logger("model-router").info(
+        "routed",
+        profile=request.profile,
+        asked=request.model,
+        candidates=candidates,
+        model=answering.model or None,
+        failed=[f"{trial.model}: {trial.error}: {trial.message}" for trial in answering.trials],
+    )

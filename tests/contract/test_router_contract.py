@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from sonia.config import EmbeddingModel, Local, ModelRouter, Providers
@@ -24,6 +25,7 @@ from sonia.router import (
     Router,
     TextDelta,
 )
+from sonia.router.backends.facts import ModelFacts
 from sonia.router.backends.local import LocalBackend
 from sonia.router.background import open_background
 from sonia.router.embeddings import LocalEmbeddings
@@ -44,6 +46,14 @@ class Scripted:
         self.asked = 0
         self.entered = asyncio.Event()
         self.left = 0
+
+    prefills = True
+
+    def facts(self, model: str) -> ModelFacts:
+        return ModelFacts(context_tokens=1000, vision=False)
+
+    async def learn(self, model: str) -> None:
+        pass
 
     def info(self) -> ProviderInfo:
         return ProviderInfo(name=self.name, state="ready", models=(f"{self.name}/m",))
@@ -92,12 +102,13 @@ def answering(name: str) -> Scripted:
 
 
 @asynccontextmanager
-async def routing(*backends: Scripted) -> AsyncIterator[FallbackRouter]:
+async def routing(*backends: Scripted, retries: int = 0) -> AsyncIterator[FallbackRouter]:
     config = ModelRouter(
         providers=Providers(local=Local(models=())),
         profiles={"chat_low_latency": tuple(f"{backend.name}/m" for backend in backends)},
         first_token_timeout_s=0.2,
         total_timeout_s=0.4,
+        retries=retries,
     )
     weights = Weights(Path("nowhere"))
     async with open_background() as background:
@@ -142,14 +153,23 @@ async def test_a_candidate_that_says_nothing_is_passed_over_at_the_first_token_d
     assert first.left == 1
 
 
-async def test_nothing_is_sent_twice_once_an_answer_began() -> None:
-    first, second = Scripted("one", TextDelta(text="ye"), Unavailable("died")), answering("two")
+async def test_an_answer_that_breaks_is_gone_on_with_and_nothing_is_said_twice() -> None:
+    first = Scripted("one", TextDelta(text="The capital of "), Unavailable("died"))
+    second = Scripted("two", TextDelta(text="capital of "), TextDelta(text="France"), done("two"))
 
     async with routing(first, second) as router:
-        with pytest.raises(Unavailable):
-            await events_of(router)
+        events = await events_of(router)
 
-    assert second.asked == 0
+    assert "".join(e.text for e in events if isinstance(e, TextDelta)) == "The capital of France"
+    assert events[-1] == msgspec.structs.replace(done("two"), begun_by="one/m")
+
+
+async def test_an_answer_that_nobody_can_go_on_with_is_cut() -> None:
+    first = Scripted("one", TextDelta(text="ye"), Unavailable("died"))
+
+    async with routing(first, Scripted("two", Unavailable("down"))) as router:
+        with pytest.raises(AnswerCut):
+            await events_of(router)
 
 
 async def test_r12_an_answer_without_its_end_is_cut() -> None:
@@ -174,14 +194,35 @@ async def test_when_all_fail_the_last_error_is_told() -> None:
             await events_of(r)
 
 
-async def test_a_prompt_that_is_too_long_is_the_callers_to_shorten() -> None:
-    second = answering("two")
+async def test_a_prompt_that_is_too_long_goes_to_a_model_that_holds_more() -> None:
+    async with routing(Scripted("one", ContextExceeded("long")), answering("two")) as router:
+        events = await events_of(router)
 
-    async with routing(Scripted("one", ContextExceeded("long")), second) as router:
-        with pytest.raises(ContextExceeded):
-            await events_of(router)
+    assert events[-1] == done("two")
 
-    assert second.asked == 0
+
+async def test_a_prompt_that_no_model_holds_is_the_callers_to_shorten() -> None:
+    first = answering("one")
+    request = ChatRequest(messages=(Message(role="user", content="word " * 2000),))
+
+    async with routing(first) as router:
+        with pytest.raises(ContextExceeded, match="holds 1000 tokens"):
+            async with router.chat(request):
+                pass
+
+    assert first.asked == 0
+
+
+async def test_a_picture_goes_to_no_model_that_sees_none() -> None:
+    first = answering("one")
+    message = Message(role="user", content="What is this?", images=("https://example.org/a.png",))
+
+    async with routing(first) as router:
+        with pytest.raises(InvalidRequest, match="sees no pictures"):
+            async with router.chat(ChatRequest(messages=(message,))):
+                pass
+
+    assert first.asked == 0
 
 
 async def test_a_model_that_is_named_is_tried_alone() -> None:

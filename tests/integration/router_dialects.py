@@ -6,7 +6,7 @@ import asyncio
 import json
 from typing import Any
 
-from sonia.config import Local, Ollama, Paid, Providers, Secret
+from sonia.config import Custom, Local, Ollama, Paid, Providers, Secret
 from sonia.types import ToolSpec
 
 WIRE_NAME = "clock_read"
@@ -56,7 +56,13 @@ class Upstream:
             ),
             0,
         )
-        self.requests.append(json.loads(await reader.readexactly(length) or b"{}"))
+        body = json.loads(await reader.readexactly(length) or b"{}")
+        if "/api/show " in head or "/models " in head:  # what it knows of its models: nothing
+            writer.write(
+                b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            )
+            return
+        self.requests.append(body)
         if self.fault == "hang":
             await reader.read()
             return
@@ -89,7 +95,19 @@ def _openrouter(upstream: Upstream) -> Providers:
     return Providers(local=Local(models=()), openrouter=paid)
 
 
+def _openai(upstream: Upstream) -> Providers:
+    paid = Paid(api_key=Secret(KEY), base_url=upstream.url)
+    return Providers(local=Local(models=()), openai=paid)
+
+
+def _custom(upstream: Upstream) -> Providers:
+    custom = Custom(api_key=Secret(KEY), base_url=f"{upstream.url}/v1", context_tokens=32_768)
+    return Providers(local=Local(models=()), custom={"house": custom})
+
+
 MODELS = {
+    "openai": ("openai/gpt-4o", _openai),
+    "house": ("house/qwen3", _custom),
     "ollama": ("ollama/llama3", _ollama),
     "anthropic": ("anthropic/claude-sonnet-4-5", _anthropic),
     "openrouter": ("openrouter/openai/gpt-4o", _openrouter),

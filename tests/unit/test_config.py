@@ -89,7 +89,9 @@ def test_every_key_of_every_section_is_in_the_shipped_file() -> None:
 def sections(kind: Any = Document, path: str = "") -> list[tuple[str, set[str]]]:
     """Every section's path, with the keys that are no sections themselves."""
     keys = keys_of(kind) or {}
-    inner = {key: kind for key, kind in keys.items() if keys_of(kind) or key == "profiles"}
+    inner = {
+        key: kind for key, kind in keys.items() if keys_of(kind) or key in ("profiles", "custom")
+    }
     found = [(path, set(keys) - set(inner))]
     for key, kind in inner.items():
         found.extend(sections(kind, f"{path}.{key}" if path else key))
@@ -305,7 +307,7 @@ def test_only_this_machine_may_be_listened_to(host: str) -> None:
     [
         ("gpt", "is not a model id"),
         ("anthropic/", "is not a model id"),
-        ("openai/gpt", 'unknown provider "openai". Known providers: local, ollama'),
+        ("opnai/gpt", 'unknown provider "opnai". Known providers: local, ollama'),
         ("local/elsewhere", "is not in services.model_router.providers.local.models"),
     ],
 )

@@ -58,7 +58,9 @@ class Scripted:
                 raise step
             yield step
 
-    def route(self, profile: str = "chat_low_latency", model: str | None = None) -> Route:
+    def route(
+        self, profile: str = "chat_low_latency", model: str | None = None, **_: object
+    ) -> Route:
         return Route(
             profile=profile, model=model or MODEL, provider="local", candidates=(), reason="r"
         )

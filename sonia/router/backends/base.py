@@ -11,11 +11,10 @@ from typing import Any, Protocol
 import msgspec
 
 from sonia.errors import InvalidRequest
+from sonia.router.backends.facts import ModelFacts
 from sonia.router.interface import ChatEvent, ChatRequest, ModelInfo, ProviderInfo
 from sonia.types import Message, ToolSpec
 
-# A backend whose models are not listed in the configuration takes any name.
-UNKNOWN_CONTEXT_TOKENS = 8192
 CHARS_PER_TOKEN = 3.5
 
 
@@ -25,6 +24,19 @@ class Backend(Protocol):
     @property
     def name(self) -> str:
         """The prefix of its models' ids."""
+        ...
+
+    @property
+    def prefills(self) -> bool:
+        """Whether an answer goes on from an assistant's message at the prompt's end."""
+        ...
+
+    def facts(self, model: str) -> ModelFacts:
+        """What is known of a model that it serves."""
+        ...
+
+    async def learn(self, model: str) -> None:
+        """Find out what isn't known, once. Never raises ours."""
         ...
 
     def info(self) -> ProviderInfo:

@@ -7,8 +7,12 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
+import msgspec
+
 from sonia.config import Local
+from sonia.errors import InvalidRequest
 from sonia.router.backends.base import WeightsSource, pull_told
+from sonia.router.backends.facts import FREE, ModelFacts
 from sonia.router.backends.local_answer import answer_events
 from sonia.router.backends.local_model import LocalModel, ModelSource
 from sonia.router.backends.room import MIB, Room
@@ -62,6 +66,7 @@ class LocalBackend:
     """
 
     name = "local"
+    prefills = True
 
     def __init__(
         self,
@@ -127,6 +132,12 @@ class LocalBackend:
     def context_tokens(self, model: str) -> int:
         return self._models[model].context_tokens
 
+    def facts(self, model: str) -> ModelFacts:
+        return ModelFacts(context_tokens=self.context_tokens(model), vision=False, price=FREE)
+
+    async def learn(self, model: str) -> None:
+        """Its file says all."""
+
     async def count_tokens(self, model: str, messages: Sequence[Message]) -> int:
         async with self.load(model).using() as engine:
             return await engine.count_tokens(speaking_prompt(messages))
@@ -135,6 +146,10 @@ class LocalBackend:
     async def stream(
         self, model: str, request: ChatRequest
     ) -> AsyncIterator[AsyncIterator[ChatEvent]]:
+        if request.top_logprobs is not None:
+            raise InvalidRequest("Local models tell no logprobs. Leave it out.", field="logprobs")
+        if request.json_object and request.json_schema is None:
+            request = msgspec.structs.replace(request, json_schema={"type": "object"})
         started_s = time.perf_counter()
         local = self.load(model)
         async with local.answering(), aclosing(answer_events(local, request, started_s)) as events:

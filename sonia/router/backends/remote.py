@@ -1,4 +1,4 @@
-"""Providers outside: Ollama, Anthropic, OpenRouter, through litellm.
+"""Providers whose dialect only litellm knows, and embeddings of an Ollama server.
 
 litellm takes seconds and much memory to import, so it is imported on the first call, in a
 thread, with everything that would phone home turned off. No retries of its own: the router
@@ -16,15 +16,13 @@ from typing import Any
 
 import msgspec
 
-from sonia.config import Ollama, Paid, Providers, Secret
+from sonia.config import Custom, Ollama, Secret
 from sonia.errors import InvalidRequest, Unavailable
-from sonia.router.backends.base import (
-    UNKNOWN_CONTEXT_TOKENS,
-    estimated_tokens,
-    load_validation,
-)
+from sonia.router.backends.answers import wire_name
+from sonia.router.backends.base import estimated_tokens, load_validation
+from sonia.router.backends.facts import ModelFacts, known_facts
 from sonia.router.backends.remote_errors import Seam
-from sonia.router.backends.remote_stream import answer_events, wire_name
+from sonia.router.backends.remote_stream import answer_events
 from sonia.router.interface import ChatEvent, ChatRequest, ModelInfo, ProviderInfo
 from sonia.types import Message, ToolSpec
 
@@ -39,6 +37,8 @@ _importing = asyncio.Lock()
 
 class RemoteBackend:
     """One provider. `dialect` is litellm's name for how it speaks."""
+
+    prefills = False
 
     def __init__(
         self,
@@ -57,6 +57,8 @@ class RemoteBackend:
         self._base_url = base_url
         self._api_key = api_key
         self._missing = missing
+        self._context_tokens = 0
+        self._vision = False
         self._seam = Seam(name, base_url, api_key, key_variable)
 
     @classmethod
@@ -68,18 +70,21 @@ class RemoteBackend:
         )
 
     @classmethod
-    def paid(cls, name: str, config: Paid) -> RemoteBackend:
-        """A provider with a key."""
-        variable = f"{name.upper()}_API_KEY"
-        return cls(
+    def foreign(cls, name: str, config: Custom, missing: str = "") -> RemoteBackend:
+        """A provider that litellm calls `name`."""
+        backend = cls(
             name,
             name,
             config.models,
             base_url=config.base_url,
             api_key=config.api_key,
-            missing="" if config.api_key else f"set {variable}",
-            key_variable=variable,
+            missing=missing,
+            key_variable=f"services.model_router.providers.custom.{name}.api_key",
         )
+        if config.context_tokens:
+            backend._context_tokens = config.context_tokens
+        backend._vision = config.vision
+        return backend
 
     def info(self) -> ProviderInfo:
         return ProviderInfo(
@@ -104,7 +109,16 @@ class RemoteBackend:
         return True
 
     def context_tokens(self, model: str) -> int:
-        return UNKNOWN_CONTEXT_TOKENS
+        return self.facts(model).context_tokens
+
+    def facts(self, model: str) -> ModelFacts:
+        known = known_facts(f"{self.name}/{model}") or ModelFacts(vision=self._vision)
+        if self._context_tokens:
+            return msgspec.structs.replace(known, context_tokens=self._context_tokens)
+        return known
+
+    async def learn(self, model: str) -> None:
+        """litellm knows what it knows."""
 
     async def count_tokens(self, model: str, messages: Sequence[Message]) -> int:
         return estimated_tokens(messages)
@@ -162,8 +176,16 @@ class RemoteBackend:
         if request.json_schema is not None:
             arguments["response_format"] = {
                 "type": "json_schema",
-                "json_schema": {"name": "answer", "schema": request.json_schema, "strict": True},
+                "json_schema": {
+                    "name": request.schema_name,
+                    "schema": request.json_schema,
+                    "strict": request.schema_strict,
+                },
             }
+        elif request.json_object:
+            arguments["response_format"] = {"type": "json_object"}
+        if request.top_logprobs is not None:
+            raise InvalidRequest(f"{self.name} tells no logprobs here.", field="logprobs")
         return {key: value for key, value in arguments.items() if value is not None}
 
     def _tools(self, request: ChatRequest) -> dict[str, Any]:
@@ -180,15 +202,6 @@ class RemoteBackend:
                 field="tool_choice",
             )
         return {} if choice == "none" else {"tools": _offered(request.tools)}
-
-
-def remote_backends(config: Providers) -> tuple[RemoteBackend, ...]:
-    """Every remote provider, configured or not."""
-    return (
-        RemoteBackend.ollama(config.ollama),
-        RemoteBackend.paid("anthropic", config.anthropic),
-        RemoteBackend.paid("openrouter", config.openrouter),
-    )
 
 
 async def load_litellm() -> Any:
@@ -244,6 +257,9 @@ def _tool_choice(choice: str) -> str | dict[str, Any] | None:
 
 def _message(message: Message) -> dict[str, Any]:
     shown: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.images:
+        pictures = [{"type": "image_url", "image_url": {"url": url}} for url in message.images]
+        shown["content"] = [{"type": "text", "text": message.content}, *pictures]
     if message.tool_calls:
         shown["tool_calls"] = [
             {

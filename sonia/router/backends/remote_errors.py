@@ -7,21 +7,10 @@ from contextlib import contextmanager
 
 from sonia.config import Secret
 from sonia.errors import RateLimited, SoniaError, Unavailable, UpstreamError, UpstreamTimeout
+from sonia.router.backends.refusals import KeyRefused, RequestRefused, retry_after_s
 from sonia.router.interface import AnswerCut, ContextExceeded, ModelNotFound
 
 LONGEST_MESSAGE_CHARS = 300
-
-
-class KeyRefused(UpstreamError):
-    """The provider did not accept our key: asking again does not help."""
-
-    retryable = False
-
-
-class RequestRefused(UpstreamError):
-    """The provider found fault with the request: asking again does not help."""
-
-    retryable = False
 
 
 class Seam:
@@ -97,7 +86,7 @@ class Seam:
         wait = str(headers.get("retry-after", ""))
         return RateLimited(
             f"{self.provider} allows no more requests for now.",
-            retry_after_s=int(wait) if wait.isdigit() else 1,
+            retry_after_s=retry_after_s(wait),
             provider=self.provider,
         )
 

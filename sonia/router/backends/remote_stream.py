@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import AsyncGenerator
 from typing import Any
 
 import msgspec
 
+from sonia.router.backends.answers import wire_name
 from sonia.router.backends.base import fits
+from sonia.router.backends.facts import known_facts
 from sonia.router.backends.remote_errors import Seam
 from sonia.router.interface import (
     ChatEvent,
@@ -21,19 +22,13 @@ from sonia.router.interface import (
 )
 from sonia.types import ToolCall, Usage, Value, new_id
 
-LONGEST_NAME_CHARS = 64
-_FOREIGN = re.compile(r"[^A-Za-z0-9_-]")
 _REASONS: dict[str, FinishReason] = {
     "stop": "stop",
     "length": "length",
     "tool_calls": "tool_calls",
     "function_call": "tool_calls",
+    "content_filter": "content_filter",
 }
-
-
-def wire_name(name: str) -> str:
-    """A tool's name as providers take it: `file.read` → `file_read`."""
-    return _FOREIGN.sub("_", name)[:LONGEST_NAME_CHARS]
 
 
 class _Parts(msgspec.Struct):
@@ -48,7 +43,7 @@ class _Spent(Value):
     """What the provider counted."""
 
     usage: Usage = Usage()
-    cost_usd: float = 0.0
+    cost_usd: float | None = None
 
 
 async def answer_events(
@@ -128,18 +123,6 @@ def _spent(usage: Any, model: str) -> _Spent:
         completion_tokens=usage.completion_tokens or 0,
         cached_tokens=getattr(details, "cached_tokens", None) or 0,
     )
-    return _Spent(usage=counted, cost_usd=_cost_usd(counted, model))
-
-
-def _cost_usd(usage: Usage, model: str) -> float:
-    """By litellm's own price list, which travels with it; 0 for what it does not know."""
-    import litellm
-
-    known = litellm.model_cost
-    prices = known.get(model) or known.get(model.partition("/")[2]) or {}
-    fresh = (usage.prompt_tokens - usage.cached_tokens) * prices.get("input_cost_per_token", 0.0)
-    cached = usage.cached_tokens * prices.get(
-        "cache_read_input_token_cost", prices.get("input_cost_per_token", 0.0)
-    )
-    made = usage.completion_tokens * prices.get("output_cost_per_token", 0.0)
-    return float(fresh + cached + made)
+    facts = known_facts(model)
+    price = facts.price if facts else None
+    return _Spent(usage=counted, cost_usd=price.cost_usd(counted) if price else None)
