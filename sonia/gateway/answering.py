@@ -116,22 +116,28 @@ class Answers:
         return 0.0 if name.startswith("local/") else 1.0
 
     @asynccontextmanager
-    async def open(self, asked: Asked) -> AsyncIterator[Opened]:
-        """Enter for the answer's beginning; leave to cancel it, upstream too."""
+    async def open(self, asked: Asked, *, whole: bool = False) -> AsyncIterator[Opened]:
+        """Enter for the answer's beginning; leave to cancel it, upstream too.
+
+        `whole` says that nobody reads along, which is cheaper.
+        """
         if asked.target.assistant:
             async with self.turns.turn(_turn(asked)) as steps, aclosing(_spoken(steps)) as events:
                 yield Opened(events)
             return
+        request = msgspec.structs.replace(
+            asked.request, user_id=asked.user_id, session_id=asked.session_id, whole=whole
+        )
         cache = self.cache if AnswerCache.keeps(asked.request) else None
         if cache is None:
-            async with self.router.chat(asked.request) as events:
+            async with self.router.chat(request) as events:
                 yield Opened(events)
             return
         key = cache.key(asked.request)
         if asked.read_cache and (kept := await cache.find(asked.user_id, key)):
             yield Opened(_replayed(kept), "hit")
             return
-        async with self.router.chat(asked.request) as events:
+        async with self.router.chat(request) as events:
             if not asked.write_cache:
                 yield Opened(events, "miss")
                 return
@@ -142,7 +148,7 @@ class Answers:
         """All of it. `one_call` drops all tool calls but the first."""
         text: list[str] = []
         calls: list[ToolCall] = []
-        async with self.open(asked) as opened:
+        async with self.open(asked, whole=True) as opened:
             async for event in opened.events:
                 if isinstance(event, TextDelta):
                     text.append(event.text)

@@ -28,6 +28,7 @@ class JsonAnswers:
             profile=self._profile,
             json_schema=schema,
             max_tokens=MAX_TOKENS,
+            whole=True,
         )
         pieces: list[str] = []
         async with self._router.chat(request) as events:

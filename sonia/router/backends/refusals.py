@@ -10,6 +10,7 @@ import msgspec
 
 from sonia.config import Secret
 from sonia.errors import RateLimited, SoniaError, Unavailable, UpstreamError, UpstreamTimeout
+from sonia.log import redact
 from sonia.router.interface import AnswerCut, ContextExceeded, ModelNotFound
 from sonia.types import now
 
@@ -39,7 +40,8 @@ class Refusals:
         self._key_variable = key_variable
 
     def redacted(self, text: str) -> str:
-        """One short line of the provider's words, without our key."""
+        """One short line of the provider's words, without our key or anything like one."""
+        text = redact(text)
         if self._api_key:
             text = text.replace(self._api_key.reveal(), "***")
         return " ".join(text.split())[:LONGEST_MESSAGE_CHARS]
