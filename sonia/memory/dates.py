@@ -186,6 +186,7 @@ _RULES: tuple[tuple[re.Pattern[str], _Resolve, bool], ...] = tuple(
         (rf"\b(?:on\s+)?{_WHICH}(?P<day>{_DAY})\b", _weekday, True),
         (rf"\b{_WHICH}(?P<season>spring|summer|autumn|fall|winter)\b", _season, True),
         (rf"\b(?:in|since|until|before|from|by)\s+{_YEAR}\b", _year, False),
+        (rf"\b(?P<which>last|next|this)\s+(?P<month>{_MONTH})\b", _date, True),
         (rf"\b(?:in|since|before|by|from)\s+{_WHICH}(?P<month>{_MONTH})\b", _date, True),
     )
 )

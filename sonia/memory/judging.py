@@ -35,7 +35,7 @@ STANDING = re.compile(
     r"|(?<=, )(?:answer|reply|respond|speak|use|write|address|call)\b)",
     _I,
 )
-SHORT = re.compile(rf"^{_AM} \w{{4,}}\.?$", _I)
+SHORT = re.compile(rf"^{_AM} (?:[\w\-]{{4,}}|\d{{1,3}})\.?$", _I)
 
 _QUESTION = re.compile(
     r"^(?:what|who|whom|whose|where|when|why|how|which|is|are|am|was|were|do|does|did|can|could"
@@ -109,7 +109,7 @@ _TALK = re.compile(
     r"|i(?:'ve| have) (?:got )?(?:a|another|one(?: more)?|some) (?:quick )?(?:question|request)s?"
     r"|i (?:just |already |only )?(?:said|meant|asked|told you|typed|clicked|pressed|tried"
     r"|mentioned|explained)\b|i (?:got|read|did|checked|opened|installed|restarted|saw|found|like"
-    r"|love|hate|prefer|enjoy|want|need|loved|liked) (?:it|that|this|them|these|your|the way you"
+    r"|love|hate|prefer(?! it when you)|enjoy|want|need|loved|liked) (?:it|that|this|them|these|your|the way you"
     r"|how you|the (?:answer|idea|first|second|third|last|other|new) ?(?:one|answer|idea|version"
     r"|option)?\W*$|when you)\b"
     r"|(?:i|we)(?:'ll| will| shall) (?:be (?:right )?back|think|try|check|see|let you|do (?:that|it"
@@ -123,10 +123,51 @@ _TALK = re.compile(
     r"|ideas|explanation|example|command|version|help|advice|translation|plan|overview|story"
     r"|suggestion|table|picture|reply|draft|break|moment|minute)\b|help|(?:more|less) \w+\W*$)"
     r"|let'?s\b|let me\b|my (?:question|point|idea|guess) (?:is|was)\b"
-    r"|my (?:workspace|file|folder|code|script|program|function|query|prompt|message|input|screen"
+    r"|my (?:workspace|file|folder|code(?! name)|script|program|function|query|prompt|message|input|screen"
     r"|text|example|sentence|previous|last (?:question|message))\b"
     r"|we (?:are|were) talking\b|we (?:should|can|could) (?:try|do|use|stop|go)\b"
     r"|never ?mind\b|nice \w+ we\b)",
+    _I,
+)
+# What is at hand (a text, code, a game, a screen), or said to whom one talks: of no use later.
+_WORK = (
+    r"(?:function|loop|regex|code|script|query|variable|build|tests?|spreadsheet|essay|draft|prompt"
+    r"|paragraph|sentence|title|attempt|answer|output|browser|terminal|cursor|mouse|download|upload"
+    r"|container|server|commit|branch|program|command|table|hero|villain|wizard|protagonist|avatar"
+    r"|character|story|novel|plot|chapter)"
+)
+_ORDER = r"(?:first|second|third|last|next|other|previous|main|current|new|old)"
+_AT_HAND = re.compile(
+    rf"^(?:my|our) (?:{_ORDER} )?{_WORK}\b(?! (?:name|review|number|is due))"
+    r"|\b(?:in|on|at) (?:line|page|step|level|row|column|question|chapter|paragraph|cell) \d"
+    r"|\bthe (?:first|second|third|last|next|other|same) (?:one|file|line|part|question|step|option"
+    r"|version|paragraph|thing|output|answer|error|message|result|thought|log|code|text|section)\b"
+    r"|^(?:i|we) (?:\w+ ){0,2}(?:see|seeing|get|got|getting|have|had) (?:an? |the |this |that |no "
+    r"|some )?(?:\w+ ){0,2}(?:errors?|warning|bug(?! \w*phobia)|exception|blank page|traceback|exit code|output"
+    r"|message|versions? of the|columns? in)\b"
+    r"|^(?:i|we) (?:need|want|have)(?: an?| the)? (?:\w+ ){0,3}(?:synonyms?|examples?|titles?"
+    r"|headlines?|sentences|words|bullet points?|options|suggestions|slides|rhymes?)\b"
+    r"|\b(?:below|above)\W*$|\bhalfway through\b",
+    _I,
+)
+_TO_YOU = re.compile(r"\b(?:you|your|yours|yourself|you're|you've|you'll|you'd)\b", _I)
+_ANSWERS = re.compile(
+    r"\b(?:prefer|rather|always|never|favou?rite|when you (?:answer|write|speak|reply|explain))\b",
+    _I,
+)
+_FLEETING = re.compile(
+    r"\b(?:right now|at the moment|for now|just now|a (?:minute|second|moment) ago|in a (?:minute"
+    r"|second|moment|sec))\b"
+    r"|^(?:i|we)(?:'ve| have)? just (?:woke|got (?:home|back(?! from)|up|in|here)|sat|arrived|tried|checked"
+    r"|finished|opened|closed|saw|heard|read|ate|had|sent|noticed|realised|realized|dropped"
+    r"|spilled|pasted|ran)\b"
+    r"|^(?:i|we)(?:'m|'re| am| are) (?:going to (?:grab|get|have|make|try|take|see|check)|heading"
+    r"|on my way|waiting|stuck|leaving|walking|driving|about)\b"
+    r"|^(?:i|we)(?:'ll| will) (?:take|have|use|keep|pick|choose|start|stop)\b"
+    r"|^(?:i|we) (?:give up|swear|bet|keep (?:getting|seeing|telling|saying|asking|hearing|trying"
+    r"|reading)|pasted|attached|copied|laughed|ran (?:it|the)|was (?:expecting|this close|just)"
+    r"|were on|(?:could|can)(?:n'?t| not|not) (?:agree|care|believe|wait|stop)|can (?:skip|leave|go"
+    r"|move|stop|try)|(?:didn't|did not) expect|have been (?:over|through) (?:this|that))\b",
     _I,
 )
 _MINE = re.compile(r"\b(?:i|i'm|im|i've|ive|i'd|i'll|my|mine|we|we're|we've|we'll|our|ours)\b", _I)
@@ -166,7 +207,8 @@ _AT_HOME = re.compile(
     r"^the (?:(?:spare|old|new|front|back|blue|red|house|car|alarm|gate|wifi|office|garage|safe"
     r"|our) )*(?:keys?|codes?|passwords?|alarm|wifi|car|cat|dog|kids|children|baby|plumber"
     r"|electrician|boiler|meeting|appointment|flight|train|party|wedding|dentist|doctor|landlord"
-    r"|neighbou?rs?|safe|combination|deadline|rent|cleaner|gardener|builders?|movers)(?:'s name)?"
+    r"|neighbou?rs?|safe|combination|deadline|rent|cleaner|gardener|builders?|movers|office|shop|school"
+    r"|gym)(?:'s name)?"
     r" (?:is|are|has|have|comes?|starts?|leaves?|ends?|opens?|closes?|arrives?|expires?"
     r"|moved to)\b(?! (?:long|over|boring|late|good|bad|nice|great)\b)",
     _I,
@@ -239,7 +281,14 @@ def is_told(said: str) -> bool:
     spoken = _SPAN.sub(" ", said)
     if any(refuse.search(spoken) for refuse in (_QUESTION, _SUPPOSED, _SAYINGS, _NOW, _TALK)):
         return False
-    if _QUOTES.search(said):
+    if _QUOTES.search(said) or _of_the_moment(spoken):
         return False
     about_me = _MINE.search(spoken) is not None and _DOES.match(spoken) is not None
     return about_me or any(of.match(said) for of in (_OF_A_PERSON, _AT_HOME))
+
+
+def _of_the_moment(spoken: str) -> bool:
+    """Whether it is about what is at hand, or to the one who listens, and not about a life."""
+    if _AT_HAND.search(spoken) or _FLEETING.search(spoken):
+        return True
+    return _TO_YOU.search(spoken) is not None and _ANSWERS.search(spoken) is None

@@ -40,6 +40,15 @@ _REASON = re.compile(
     r"[^,?]*),\s+\S",
     _I,
 )
+# "My dog is called Biscuit and I live in Lisbon": two statements, each clear by itself.
+_BOTH = re.compile(
+    r",?\s+(?:and|but)\s+(?=(?:i|we|my|our)\b(?:'(?:m|re|ve))?\s+(?!both|then|so)\w+(?:'s)? \S)", _I
+)
+_HANGS = re.compile(
+    r"^(?:when|whenever|if|after|before|since|because|while|although|though|as|unless|until|once"
+    r"|both|between|last|next|on|in|at)\b|\bused to\b|\bthat\b",
+    _I,
+)
 _AS_A = re.compile(
     r"^as an? (?P<what>(?!joke|child|kid|result|remind|test|start|favou?r|bonus|gift|present|conse"
     r"|whole|rule|side|matter|beginner|follow|thank|last|first|next|general|quick|way|backup"
@@ -67,6 +76,19 @@ def without_rider(sentence: str) -> list[str]:
         article = "an" if role["what"][0].lower() in "aeiou" else "a"
         return [f"I am {article} {role['what']}."]
     return [part.strip() for part in _RIDER.split(sentence) if part.strip()]
+
+
+def apart(statement: str) -> list[str]:
+    """Statements that are joined by "and" or "but", each with a capital and a full stop."""
+    if '"' in statement or _HANGS.search(statement):
+        return [statement]
+    parts = _BOTH.split(statement)
+    if min(len(part.split()) for part in parts) < 2:
+        return [statement]
+    last = len(parts) - 1
+    return [
+        f"{part[0].upper()}{part[1:]}" + ("" if n == last else ".") for n, part in enumerate(parts)
+    ]
 
 
 def without_lead(sentence: str) -> str:

@@ -13,7 +13,7 @@ from typing import Literal
 
 from sonia.memory import judging
 from sonia.memory.dates import dated, when
-from sonia.memory.sentences import plain, sentences, without_lead, without_rider
+from sonia.memory.sentences import apart, plain, sentences, without_lead, without_rider
 from sonia.types import Value, now
 
 Kind = Literal["fact", "preference", "episode", "task"]
@@ -97,8 +97,15 @@ def _of_sentence(whole: str, at: dt.datetime) -> list[Kept]:
         return []
     if asked := judging.asked_to_keep(said):
         return [kept_of(asked, at, asked_for=True)]
-    parts = (without_lead(part) for part in without_rider(said or whole))
-    return [kept_of(part, at) for part in parts if _is_statement(part)]
+    parts = [without_lead(part) for part in without_rider(said or whole)]
+    told = [one for part in parts if _is_statement(part) for one in _each(part)]
+    return [kept_of(one, at) for one in told]
+
+
+def _each(statement: str) -> list[str]:
+    """What it tells, one by one, if each stands by itself."""
+    parts = apart(statement)
+    return parts if all(_is_statement(part) for part in parts) else [statement]
 
 
 def _is_statement(said: str) -> bool:

@@ -208,3 +208,48 @@ def test_what_was_asked_for_or_could_hurt_weighs_more() -> None:
 @pytest.mark.parametrize("text", ["my " * 6000, "I said " * 2800, "a" * 20_000, "I'm " * 5000])
 def test_hostile_repetition_is_judged_and_done(text: str) -> None:
     assert worth_keeping(text) == ()
+
+
+def test_statements_joined_by_and_are_kept_one_by_one() -> None:
+    said = "My dog is called Biscuit and I live in Lisbon."
+
+    assert [kept.content for kept in worth_keeping(said)] == [
+        "My dog is called Biscuit.",
+        "I live in Lisbon.",
+    ]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "I used to live in Rome and I loved it there.",
+        "When I was ten we moved to Cork and I hated it.",
+        "My aunt and my uncle live in Faro.",
+        "I have a brother and my brother has a boat that I like and I sail.",
+    ],
+)
+def test_what_hangs_together_is_not_taken_apart(said: str) -> None:
+    assert len(worth_keeping(said)) <= 1
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "I get an error in line 40.",
+        "My hero in the story is called Arlo.",
+        "I'd be lost without you.",
+        "I'm making dinner right now.",
+        "I need three synonyms for happy.",
+    ],
+)
+def test_what_is_at_hand_or_of_the_moment_is_not_kept(said: str) -> None:
+    assert worth_keeping(said) == ()
+
+
+def test_last_may_is_when_it_began() -> None:
+    said_at = dt.datetime(2026, 11, 26, 12, tzinfo=dt.UTC)
+
+    (kept,) = worth_keeping("I moved to Porto last May.", said_at)
+
+    assert kept.valid_from == dt.datetime(2026, 5, 1, tzinfo=dt.UTC)
+    assert kept.content == "I moved to Porto last May (May 2026)."
