@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -20,6 +21,7 @@ LATEST = dt.datetime(9999, 12, 30, tzinfo=dt.UTC)
 RESERVED_KINDS = ("turn.", "memory.", "session.")
 
 V = TypeVar("V", bound=Value)
+MAX_AT_ONCE = 5_000
 
 
 def checked(value: V) -> V:
@@ -37,6 +39,16 @@ def checked(value: V) -> V:
         raise InvalidRequest("This is nested too deeply. Flatten it.") from error
     except (TypeError, OverflowError) as error:
         raise InvalidRequest(f"Only JSON can be stored: {error}.") from error
+
+
+def checked_many(values: Sequence[V], kind: type[V]) -> list[V]:
+    """`checked` for 1 to 5000 of one kind."""
+    if not 1 <= len(values) <= MAX_AT_ONCE:
+        raise InvalidRequest(f"Give 1 to {MAX_AT_ONCE} at once, not {len(values)}.")
+    try:
+        return msgspec.json.decode(msgspec.json.encode(values), type=list[kind])  # type: ignore[valid-type]
+    except (msgspec.MsgspecError, UnicodeEncodeError, RecursionError, TypeError, OverflowError):
+        return [checked(value) for value in values]  # which says what is wrong
 
 
 def check_metadata(metadata: dict[str, Any], field: str = "metadata") -> None:

@@ -64,6 +64,18 @@ class RestoreBody(Value):
     session_id: Name | None = None
 
 
+class StoreManyBody(Value):
+    """`POST /store/many`. All of them are stored, or none."""
+
+    memories: Annotated[tuple[StoreBody, ...], msgspec.Meta(min_length=1, max_length=5000)]
+
+
+class StoredMany(Value):
+    """Their ids, in the order in which they came."""
+
+    ids: tuple[str, ...]
+
+
 class Forgotten(Value):
     """`DELETE /recall/{id}`."""
 
@@ -90,20 +102,12 @@ def routes(memory: Memory) -> Router:
 def _memories(memory: Memory) -> list[Any]:
     @post("/store", status_code=200)
     async def store(data: JSONBody[StoreBody]) -> Envelope[Entry]:
-        return answer(
-            await memory.store(
-                NewMemory(
-                    type=data.type,
-                    content=data.content,
-                    metadata=data.metadata,
-                    user_id=data.user_id,
-                    session_id=data.session_id,
-                    valid_from=data.valid_from,
-                    valid_to=data.valid_to,
-                    importance=data.importance,
-                )
-            )
-        )
+        return answer(await memory.store(_new(data)))
+
+    @post("/store/many", status_code=200)
+    async def store_many(data: JSONBody[StoreManyBody]) -> Envelope[StoredMany]:
+        stored = await memory.store_many([_new(body) for body in data.memories])
+        return answer(StoredMany(ids=tuple(entry.id for entry in stored)))
 
     @get("/recall/{memory_id:str}")
     async def recall(memory_id: FromPath[str]) -> Envelope[Entry]:
@@ -122,7 +126,20 @@ def _memories(memory: Memory) -> list[Any]:
     async def versions(memory_id: FromPath[str]) -> Envelope[tuple[Entry, ...]]:
         return answer(await memory.versions(MemoryId(memory_id)))
 
-    return [store, recall, change, forget, versions]
+    return [store, store_many, recall, change, forget, versions]
+
+
+def _new(body: StoreBody) -> NewMemory:
+    return NewMemory(
+        type=body.type,
+        content=body.content,
+        metadata=body.metadata,
+        user_id=body.user_id,
+        session_id=body.session_id,
+        valid_from=body.valid_from,
+        valid_to=body.valid_to,
+        importance=body.importance,
+    )
 
 
 def _queries(memory: Memory) -> list[Any]:

@@ -360,6 +360,16 @@ class Memory(Protocol):
         """Durable and findable by text when it returns; its vector follows within moments."""
         ...
 
+    async def store_many(
+        self, new: Sequence[NewMemory], vectors: NDArray[np.float32] | None = None
+    ) -> tuple[Entry, ...]:
+        """`store` for 1 to 5000, all of them or none, in their order.
+
+        `vectors`, if they are known already, are `[len(new), dimensions]`, each of length 1, and
+        of the present embedder's space: then they are found by them when it returns.
+        """
+        ...
+
     async def recall(self, memory_id: MemoryId) -> Entry:
         """Raises `EntryNotFound`."""
         ...

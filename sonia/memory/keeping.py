@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from sonia.errors import InvalidRequest
 from sonia.memory import ledger, merging, naming, store
@@ -16,10 +20,14 @@ from sonia.memory.bounds import (
     check_moment,
     check_period,
     checked,
+    checked_many,
     checked_text,
 )
+from sonia.memory.columns import micros
 from sonia.memory.interface import About, Change, Entry, NewMemory, Query
+from sonia.memory.mirror import Held
 from sonia.memory.parts import Parts
+from sonia.memory.vectors import checked_vectors, put_new
 from sonia.phrases import words
 from sonia.types import MemoryId
 
@@ -47,6 +55,29 @@ class KeepsMemories:
         entry = await self._parts.db.write(work)
         self._parts.wake()
         return entry
+
+    async def store_many(
+        self, new: Sequence[NewMemory], vectors: NDArray[np.float32] | None = None
+    ) -> tuple[Entry, ...]:
+        """See `Memory.store_many`."""
+        many, made = await asyncio.to_thread(_checked_many, new, vectors)
+        note = self._parts.note("memory.stored")
+        space = self._parts.embedder.space
+
+        def work(c: Any) -> tuple[list[Held], list[Entry]]:
+            first, entries = store.insert_many(c, many, note.at)
+            held = [held_of(number, entry) for number, entry in enumerate(entries, first)]
+            if made is not None:
+                put_new(c, space, held, made)
+            for row in _about_many(note, entries):
+                ledger.append(c, row)
+            return held, entries
+
+        held, entries = await self._parts.db.write(work)
+        if made is not None:
+            await asyncio.to_thread(self._parts.mirror.take, space, list(enumerate(held)), made)
+        self._parts.wake()
+        return tuple(entries)
 
     async def recall(self, memory_id: MemoryId) -> Entry:
         """Raises `EntryNotFound`."""
@@ -179,3 +210,36 @@ def _about(note: ledger.Row, entry: Entry) -> ledger.Row:
         user_id=entry.user_id,
         session_id=entry.session_id,
     )
+
+
+def _checked_many(
+    new: Sequence[NewMemory], vectors: NDArray[np.float32] | None
+) -> tuple[list[NewMemory], NDArray[np.float32] | None]:
+    many = checked_many(new, NewMemory)
+    for one in many:
+        check_metadata(one.metadata)
+        check_period(one.valid_from, one.valid_to)
+    return many, None if vectors is None else checked_vectors(vectors, len(many))
+
+
+def held_of(number: int, entry: Entry) -> Held:
+    """What the mirror keeps of it."""
+    return Held(
+        number,
+        entry.version,
+        entry.type,
+        entry.user_id,
+        entry.session_id,
+        micros(entry.valid_from),
+    )
+
+
+def _about_many(note: ledger.Row, entries: Sequence[Entry]) -> list[ledger.Row]:
+    """One row of the ledger for each person's."""
+    ids: dict[str, list[str]] = {}
+    for entry in entries:
+        ids.setdefault(entry.user_id, []).append(entry.id)
+    return [
+        msgspec.structs.replace(note, data={"ids": own}, user_id=user_id)
+        for user_id, own in ids.items()
+    ]

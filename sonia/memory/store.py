@@ -30,16 +30,38 @@ from sonia.memory.interface import (
 from sonia.memory.provenance import least_trusted, may_replace
 from sonia.types import MemoryId, Origin, new_id
 
+_INSERT = (
+    f"INSERT INTO memory_entries ({rows.ENTRY_COLUMNS}, turn_id, likeness, digest, number) "  # noqa: S608
+    f"VALUES ({rows.ENTRY_MARKS}, ?, ?, ?, ?)"
+)
+
 
 def insert(
     c: apsw.Connection, new: NewMemory, at: dt.datetime, turn_id: str | None = None
 ) -> Entry:
     """Add a memory recorded `at`. Raises `EntryNotFound` for one it says it was made from."""
+    entry = _made(c, new, at, turn_id)
+    c.execute(_INSERT, _row(entry, None))
+    return entry
+
+
+def insert_many(
+    c: apsw.Connection, new: Sequence[NewMemory], at: dt.datetime
+) -> tuple[int, list[Entry]]:
+    """`insert` for many. Their numbers are in a row, in this order: returns the first."""
+    found = c.execute("SELECT seq FROM sqlite_sequence WHERE name = 'memory_entries'").fetchone()
+    first = 1 + (0 if found is None else cast(int, found[0]))
+    made = [_made(c, one, at, None) for one in new]
+    c.executemany(_INSERT, (_row(entry, number) for number, entry in enumerate(made, first)))
+    return first, made
+
+
+def _made(c: apsw.Connection, new: NewMemory, at: dt.datetime, turn_id: str | None) -> Entry:
     source = new.source
     if turn_id is not None and source.turn_id is None:
         source = msgspec.structs.replace(source, turn_id=turn_id)
     made_from = [_origin_of(c, memory_id) for memory_id in source.made_from]
-    entry = Entry(
+    return Entry(
         id=MemoryId(new_id("mem")),
         type=new.type,
         content=new.content,
@@ -54,13 +76,11 @@ def insert(
         pinned=new.pinned,
         source=source,
     )
+
+
+def _row(entry: Entry, number: int | None) -> tuple[Any, ...]:
     row = rows.of_entry(entry)
-    c.execute(
-        f"INSERT INTO memory_entries ({rows.ENTRY_COLUMNS}, turn_id, likeness, digest) "  # noqa: S608
-        f"VALUES ({rows.ENTRY_MARKS}, ?, ?, ?)",
-        (*row, source.turn_id, likeness(entry.content), digest(row)),
-    )
-    return entry
+    return (*row, entry.source.turn_id, likeness(entry.content), digest(row), number)
 
 
 def _origin_of(c: apsw.Connection, memory_id: str) -> Origin:

@@ -18,6 +18,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from sonia.errors import InvalidRequest
 from sonia.memory import bookkeeping, store
 from sonia.memory.bookkeeping import FIRST, SECOND, VectorTable
 from sonia.memory.interface import Query
@@ -31,7 +32,7 @@ SHADOWS = {  # sqlite-vec's own tables
     "vector_chunks00": "rowid PRIMARY KEY, vectors",
 }
 UNIT = 1e-2  # how far from 1 a vector's length may be
-_HELD = "number, version, type, user_id, session_id, valid_from"
+_FIELDS = "number, version, type, user_id, session_id, valid_from"
 
 
 class VectorsDamaged(Exception):
@@ -205,11 +206,49 @@ def put(
     return [(index, held) for index, held, _ in kept]
 
 
+def put_new(
+    c: apsw.Connection, space: str, rows: Sequence[Held], vectors: NDArray[np.float32]
+) -> None:
+    """Keep the vectors of memories that were inserted in this transaction, numbered in a row.
+
+    Raises `InvalidRequest` if they are not as long as those there are.
+    """
+    place = _place_of(c, space)
+    if place is None:
+        return
+    dimensions = bookkeeping.dimensions(c, place)
+    if dimensions not in (0, vectors.shape[1]):
+        raise InvalidRequest(
+            f"These vectors have {vectors.shape[1]} dimensions; those of {space} have {dimensions}."
+        )
+    _table_for(c, place, vectors.shape[1])
+    c.executemany(
+        f"INSERT INTO {place.table} (rowid, embedding) VALUES (?, ?)",  # noqa: S608
+        ((row.number, vector.tobytes()) for row, vector in zip(rows, vectors, strict=True)),
+    )
+    c.execute(
+        f"UPDATE memory_entries SET {place.column} = version WHERE number BETWEEN ? AND ?",  # noqa: S608
+        (rows[0].number, rows[-1].number),
+    )
+
+
+def checked_vectors(vectors: NDArray[np.float32], count: int) -> NDArray[np.float32]:
+    """As they are kept: `[count, dimensions]`, each of length 1. Raises `InvalidRequest`."""
+    if vectors.ndim != 2 or len(vectors) != count or not vectors.shape[1]:
+        raise InvalidRequest(
+            f"Give one vector for each of the {count} memories, not the shape {vectors.shape}."
+        )
+    made = np.ascontiguousarray(vectors, np.float32)
+    if not _of_unit_length(made).all():
+        raise InvalidRequest("Every vector must have the length 1.")
+    return made
+
+
 def _current(
     c: apsw.Connection, place: VectorTable, numbers: list[int]
 ) -> dict[int, tuple[Held, int]]:
     rows = c.execute(
-        f"SELECT {place.column}, {_HELD} FROM memory_entries "  # noqa: S608
+        f"SELECT {place.column}, {_FIELDS} FROM memory_entries "  # noqa: S608
         "WHERE number IN (SELECT value FROM json_each(?))",
         (json.dumps(numbers),),
     )
@@ -304,7 +343,7 @@ def held_between(c: apsw.Connection, first: int, last: int) -> list[Held]:
     """What is known of those with these numbers whose vector is kept."""
     place = bookkeeping.serving(c)
     rows = c.execute(
-        f"SELECT {_HELD} FROM memory_entries "  # noqa: S608
+        f"SELECT {_FIELDS} FROM memory_entries "  # noqa: S608
         f"WHERE number BETWEEN ? AND ? AND {place.column} = version",
         (first, last),
     )
