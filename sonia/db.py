@@ -31,7 +31,7 @@ Work = Callable[[apsw.Connection], Any]
 Watcher = Callable[[tuple[Damage, ...]], None]
 _Answer = tuple[Any, BaseException | None]
 
-READERS = 2
+READERS = 4  # two slow reads leave room; more only crowd the writer (benchmarks.memory_concurrency)
 BATCH = 512
 LOG_WAIT_MS = 100
 FULL_RETRY_S = 5.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from contextlib import closing
@@ -77,6 +78,14 @@ def _control(c: apsw.Connection) -> None:
         "'{}', 'write', 2, 'hash', 'asked', '2025-01-01T00:00:00.000000Z', "
         "'2025-01-01T00:05:00.000000Z')"
     )
+    row = (1, "2025-01-01T00:00:00.000000Z", "approval.consumed", "req_1", '{"id":"apr_1"}', "")
+    hash_ = hashlib.sha256(json.dumps(row, separators=(",", ":")).encode()).hexdigest()
+    c.execute(
+        "INSERT INTO control_ledger (number, at, kind, correlation_id, data, previous_hash, hash) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (*row, hash_),
+    )
+    c.execute("UPDATE control_ledger_head SET number = 1, hash = ?", (hash_,))
 
 
 def _memory(c: apsw.Connection) -> None:

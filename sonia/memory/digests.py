@@ -75,18 +75,34 @@ def damaged(c: apsw.Connection) -> Iterator[integrity.Batch]:
             continue  # a copy from before there were digests
         yield integrity.Batch(table.name, 0)
         after: Sequence[Any] = [-1] * len(table.keys.split(","))
-        while keys := c.execute(
-            f"SELECT {table.keys} FROM {table.name} WHERE ({table.keys}) > ({_marks(after)}) "  # noqa: S608
-            f"ORDER BY {table.keys} LIMIT ?",
+        while found := _batch(c, table, after):
+            wrong = tuple(_wrong(table, found))
+            yield integrity.Batch(table.name, len(found), wrong)
+            after = found[-1][0]
+
+
+_Found = tuple[Sequence[Any], Sequence[Any] | None]  # a row's key, and its digest and columns
+
+
+def _batch(c: apsw.Connection, table: Table, after: Sequence[Any]) -> list[_Found]:
+    """The next rows; one by one where one of them can't be read."""
+    width = len(after)
+    bounds = (
+        f"FROM {table.name} WHERE ({table.keys}) > ({_marks(after)}) ORDER BY {table.keys} LIMIT ?"
+    )
+    try:
+        rows_ = c.execute(
+            f"SELECT {table.keys}, digest, {table.columns} {bounds}",
             (*after, BATCH),
-        ).fetchall():
-            yield integrity.Batch(table.name, len(keys), tuple(_wrong(c, table, keys)))
-            after = keys[-1]
+        ).fetchall()
+    except (UnicodeDecodeError, apsw.CorruptError):
+        keys = c.execute(f"SELECT {table.keys} {bounds}", (*after, BATCH)).fetchall()
+        return [(key, _read(c, table, key)) for key in keys]
+    return [(row[:width], row[width:]) for row in rows_]
 
 
-def _wrong(c: apsw.Connection, table: Table, keys: Sequence[Sequence[Any]]) -> Iterator[Damage]:
-    for key in keys:
-        row = _read(c, table, key)
+def _wrong(table: Table, found: Sequence[_Found]) -> Iterator[Damage]:
+    for key, row in found:
         if row is not None and (row[0] is None or row[0] == digest(row[1:])):
             continue
         yield Damage(

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from sonia import app, backups, restoring, schema
+from sonia.control import chain
 from sonia.db import connect, open_database
 from sonia.errors import StorageFull
 from sonia.memory import Query
@@ -35,6 +36,7 @@ async def test_r07_every_earlier_schema_keeps_all_its_data(tmp_path: Path, level
         await memory.settled()
         with closing(connect(path, read_only=True)) as c:
             after = golden.rows(c, before)
+            audit = list(chain(c))
         if level >= "0002":
             for number in range(1, 21):
                 entry = await memory.recall(MemoryId(f"mem_{number}"))
@@ -57,13 +59,14 @@ async def test_r07_every_earlier_schema_keeps_all_its_data(tmp_path: Path, level
     lost = {name: [row for row in rows if row not in after[name]] for name, rows in before.items()}
     assert not any(lost.values()), lost
     assert checked.ok
+    assert [(batch.rows, batch.damaged) for batch in audit] == [(1, ())]
     copies = [p.name for p in path.parent.glob("*.before-*")]
     assert len(copies) == (0 if level == golden.LEVELS[-1] else 1)
 
 
 def test_r07_a_migration_killed_at_any_statement_is_done_or_not_begun(tmp_path: Path) -> None:
     path = tmp_path / "sonia.db"
-    golden.make("0004_memory_truth.sql", path, tmp_path / "sql")
+    golden.make("0002_memory.sql", path, tmp_path / "sql")
 
     done = subprocess.run(
         [
