@@ -71,6 +71,11 @@ def neighbours(c: apsw.Connection, number: int) -> list[Pair]:
     ]
 
 
+def merge_all(c: apsw.Connection, near: dict[int, list[Pair]], note: Row) -> int:
+    """`merge` each; return how many gave way."""
+    return sum(merge(c, number, pairs, note) for number, pairs in near.items())
+
+
 def merge(c: apsw.Connection, number: int, pairs: list[Pair], note: Row) -> bool:
     """Have one memory give way to what says the same, if anything does; note it compared."""
     c.execute("DELETE FROM memory_uncompared WHERE number = ?", (number,))

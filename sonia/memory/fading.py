@@ -7,6 +7,7 @@ don't ask for it, and brought back by `archive(…, archived=False)`. What is pi
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Sequence
 from typing import cast
 
 import apsw
@@ -31,7 +32,7 @@ def strength(entry: Entry, at: dt.datetime, settings: Decay) -> float:
     return float(entry.importance * 0.5 ** (age_days / half_life))
 
 
-def faded(c: apsw.Connection, settings: Decay, at: dt.datetime, limit: int) -> list[int]:
+def faded(c: apsw.Connection, settings: Decay, at: dt.datetime, limit: int = BATCH) -> list[int]:
     """Numbers of what is too weak and not archived yet, weakest first."""
     rows = c.execute(
         "SELECT number, importance * pow(0.5, (:at - recorded_at) / 86400000000.0 / "
@@ -51,12 +52,16 @@ def faded(c: apsw.Connection, settings: Decay, at: dt.datetime, limit: int) -> l
     return [cast(int, row[0]) for row in rows]
 
 
-def archive_faded(c: apsw.Connection, settings: Decay, note: Row) -> int:
-    """Archive a batch of what is too weak; return how many that were."""
-    found = store.entries(c, faded(c, settings, note.at, BATCH))
-    for entry in found.values():
+def archive_faded(c: apsw.Connection, numbers: Sequence[int], settings: Decay, note: Row) -> int:
+    """Archive those of them that are still too weak; return how many that were."""
+    weak = [
+        entry
+        for entry in store.entries(c, numbers).values()
+        if entry.archived_at is None and strength(entry, note.at, settings) < settings.archive_below
+    ]
+    for entry in weak:
         archive(c, entry, note, by="decay")
-    return len(found)
+    return len(weak)
 
 
 def archive(c: apsw.Connection, entry: Entry, note: Row, *, by: str) -> None:

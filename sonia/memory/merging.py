@@ -113,11 +113,13 @@ def _met(
     abouts = [_form(new.user_id, new.content)]
     if told is not None:
         abouts.append(_about(new.user_id, told.key))
+    # The pluses keep SQLite from reading everything of a person in search of these few.
     rows = c.execute(
-        "SELECT number FROM memory_entries WHERE superseded_by IS NULL "
-        "AND (valid_to IS NULL OR valid_to > :at) AND user_id = :user AND ("
-        "number IN (SELECT number FROM memory_attributes WHERE about IN (:form, :about)) "
-        "OR likeness = :likeness) ORDER BY number",
+        "SELECT number FROM memory_entries WHERE number IN ("
+        "SELECT number FROM memory_attributes WHERE about IN (:form, :about) UNION "
+        "SELECT number FROM memory_entries WHERE likeness = :likeness AND user_id = :user) "
+        "AND +superseded_by IS NULL AND (+valid_to IS NULL OR +valid_to > :at) "
+        "AND +user_id = :user ORDER BY number",
         {
             "at": micros(at),
             "user": new.user_id,

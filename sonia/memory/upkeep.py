@@ -59,12 +59,9 @@ class Upkeep:
         while await db.write(partial(merging.note_unread, limit=READ_BATCH)) == READ_BATCH:
             pass
         while numbers := await db.read(comparing.uncompared):
-            for number in numbers:
-                pairs = await db.read(partial(comparing.neighbours, number=number))
-                note = self._parts.note("memory.superseded")
-                merged += await db.write(
-                    partial(comparing.merge, number=number, pairs=pairs, note=note)
-                )
+            near = {n: await db.read(partial(comparing.neighbours, number=n)) for n in numbers}
+            note = self._parts.note("memory.superseded")
+            merged += await db.write(partial(comparing.merge_all, near=near, note=note))
             compared += len(numbers)
         return {"compared": compared, "merged": merged}
 
@@ -90,11 +87,13 @@ class Upkeep:
         """Archive what has become too weak, if that is wanted."""
         settings, archived = self._parts.config.decay, 0
         note = self._parts.note("memory.archived")
-        while settings.auto_archive and (
-            done := await self._parts.db.write(
-                partial(fading.archive_faded, settings=settings, note=note)
+        find = partial(fading.faded, settings=settings, at=note.at)
+        while settings.auto_archive and (numbers := await self._parts.db.read(find)):
+            done = await self._parts.db.write(
+                partial(fading.archive_faded, numbers=numbers, settings=settings, note=note)
             )
-        ):
+            if not done:  # what is left of them is damaged
+                break
             archived += done
         return {"archived": archived}
 
