@@ -23,7 +23,7 @@ from sonia.errors import ConfigurationError
 from sonia.events import Bus
 from sonia.forgetting import apply_tombstones
 from sonia.gateway import PLACES as GATEWAYS_PLACES
-from sonia.gateway import Answers, Responses, Turns, open_answers, open_turns
+from sonia.gateway import Answers, Keyring, Responses, Turns, open_answers, open_turns
 from sonia.health import Probe
 from sonia.memory import PLACES as MEMORYS_PLACES
 from sonia.memory import Memory, after_restore, damaged, open_memory
@@ -76,6 +76,7 @@ class Sonia(msgspec.Struct, frozen=True, kw_only=True):
     turns: Turns
     answers: Answers
     responses: Responses
+    keyring: Keyring
     voice: TalkingSessions
     speech: Speech
     backups: Backups
@@ -136,6 +137,8 @@ async def open_sonia(config: Config, *, modules: Collection[str] = MODULES) -> A
         await enter(_alone(config.data))
         db = await enter(open_database(database(config), MIGRATIONS))
         operator = await asyncio.to_thread(open_operator, config.data)
+        keyring = Keyring(services.api_gateway.api_keys, config.data, operator)
+        await keyring.reload()
         control = await enter(open_control(services.eva_os, db))
         routing = _with_folder(config)
         if not TALKING.intersection(modules):
@@ -191,6 +194,7 @@ async def open_sonia(config: Config, *, modules: Collection[str] = MODULES) -> A
             turns=turns,
             answers=answers,
             responses=Responses(db),
+            keyring=keyring,
             voice=voice,
             speech=speech,
             backups=backups,

@@ -53,6 +53,13 @@ class Caching(Section, frozen=True, kw_only=True):
     max_size_mb: Positive = 100
 
 
+class ApiKey(Section, frozen=True, kw_only=True):
+    """A key that the API takes: its SHA-256 in hexadecimal, and for whom it speaks."""
+
+    digest: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+    user: Annotated[str, msgspec.Meta(min_length=1, max_length=128)] = "owner"
+
+
 class ApiGateway(Listen, frozen=True, kw_only=True):
     """The edge and the turn."""
 
@@ -66,6 +73,7 @@ class ApiGateway(Listen, frozen=True, kw_only=True):
     max_tool_rounds: Annotated[int, msgspec.Meta(ge=0, le=32)] = 4
     max_answer_tokens: Positive = 512
     caching: Caching = Caching()
+    api_keys: dict[str, ApiKey] = {}
 
 
 class Local(Section, frozen=True, kw_only=True):

@@ -152,6 +152,7 @@ def build(sonia: Sonia, ports: Mapping[str, int]) -> FrontDoor:
         receive_timeout_s=gateway.request_timeout_s,
         hosts=gateway.allowed_hosts,
         origins=gateway.allowed_origins,
+        admit=sonia.keyring.admit,
         intakes=_intakes(sonia, ports),
     )
 
@@ -181,6 +182,7 @@ def _routes(sonia: Sonia, module: str) -> Router:
                 answers=sonia.answers,
                 responses=sonia.responses,
                 backups=sonia.backups,
+                keyring=sonia.keyring,
             )
         case "router":
             return Router(path="/router", route_handlers=router_routes(sonia.router))

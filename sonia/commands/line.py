@@ -18,6 +18,7 @@ COMMANDS = (
     "chat",
     "approvals",
     "models",
+    "keys",
     "config",
     "doctor",
     "backup",

@@ -11,6 +11,7 @@ from typing import Any
 
 from sonia.config import Config, Secret
 from sonia.errors import ConfigurationError, SoniaError, Unavailable, UpstreamError
+from sonia.keys import FILE_NAME
 from sonia.running import Running, read
 
 GATEWAY = "api-gateway"
@@ -47,8 +48,9 @@ def operator_token(data: Path) -> Secret:
 class Server:
     """Calls to one running Sonia."""
 
-    def __init__(self, running: Running) -> None:
+    def __init__(self, running: Running, key: Secret | None = None) -> None:
         self.running = running
+        self._sent = {"Authorization": f"Bearer {key.reveal()}"} if key else {}
 
     @classmethod
     def find(cls, config: Config) -> Server:
@@ -59,7 +61,8 @@ class Server:
                 f"Sonia is not running (data folder {config.data}). "
                 "Start her in another terminal: sonia serve"
             )
-        return cls(running)
+        guarded = config.services.api_gateway.api_keys or (config.data / FILE_NAME).exists()
+        return cls(running, operator_token(config.data) if guarded else None)
 
     def get(self, path: str) -> Any:
         """The `data` of the answer. Raises `Refused`, `Unavailable`."""
@@ -80,7 +83,7 @@ class Server:
     def bare(self, service: str, path: str, timeout_s: float = 3.0) -> tuple[int, Any]:
         """Status and JSON of a route without envelope, on a service's own port."""
         with closing(self._connect(service, timeout_s)) as line, _translated(self.running):
-            line.request("GET", path)
+            line.request("GET", path, headers=self._sent)
             answer = line.getresponse()
             return answer.status, _json(answer.read(MAX_ANSWER_BYTES))
 
@@ -90,6 +93,7 @@ class Server:
         with closing(self._connect(GATEWAY, TIMEOUT_S)) as line:
             with _translated(self.running):
                 headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}
+                headers |= self._sent
                 line.request("POST", path, json.dumps(body).encode(), headers)
                 if line.sock:
                     line.sock.settimeout(None)  # a model may think for long
@@ -125,7 +129,7 @@ class Server:
         kind = {"Content-Type": "application/json"} if sent is not None else {}
         with closing(self._connect(GATEWAY, timeout_s)) as line:
             with _translated(self.running):
-                line.request(method, path, sent, {**kind, **(headers or {})})
+                line.request(method, path, sent, {**self._sent, **kind, **(headers or {})})
                 answer = line.getresponse()
                 content = answer.read(MAX_ANSWER_BYTES)
             return _unwrapped(answer.status, content)

@@ -2,6 +2,7 @@
 
 from sonia.gateway.answering import Answers, open_answers
 from sonia.gateway.interface import Reply, TurnEvent, TurnRequest, Turns
+from sonia.gateway.keys import Keyring
 from sonia.gateway.responses_store import PLACES, Responses
 from sonia.gateway.security import Doorway, FrontDoor
 from sonia.gateway.turns import open_turns
@@ -11,6 +12,7 @@ __all__ = [
     "Answers",
     "Doorway",
     "FrontDoor",
+    "Keyring",
     "Reply",
     "Responses",
     "TurnEvent",

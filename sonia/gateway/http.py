@@ -13,11 +13,12 @@ from litestar.response import Stream
 from sonia.backups import Backups
 from sonia.client import while_connected
 from sonia.control import Approval, ApprovalState, Control, Operator
-from sonia.envelope import Envelope, answer
+from sonia.envelope import Envelope, answer, current
 from sonia.gateway.answering import Answers
 from sonia.gateway.anthropic import anthropic_routes
 from sonia.gateway.audio import audio_routes
 from sonia.gateway.backups import backup_routes
+from sonia.gateway.keys import Keyring
 from sonia.gateway.openai import openai_routes, responses_routes
 from sonia.gateway.responses_store import Responses
 from sonia.gateway.streaming import server_sent, whole
@@ -94,6 +95,12 @@ class Closed(Value):
     state: str = "CLOSED"
 
 
+class Keys(Value):
+    """How many keys the API takes."""
+
+    count: int
+
+
 DEPENDENCIES = ("memory_engine", "model_router", "openclaw", "pipecat", "eva_os")
 
 
@@ -109,6 +116,7 @@ def routes(
     answers: Answers,
     responses: Responses,
     backups: Backups,
+    keyring: Keyring,
 ) -> Router:
     """The gateway's handlers; it has no prefix."""
     return Router(
@@ -124,6 +132,7 @@ def routes(
             *openai_routes(answers),
             *responses_routes(answers, responses),
             *anthropic_routes(answers),
+            _keys(keyring, operator),
         ],
         tags=["api-gateway"],
     )
@@ -137,7 +146,7 @@ def _turns(turns: Turns) -> Sequence[Any]:
         wanted = TurnRequest(
             text=data.text,
             session_id=data.session_id,
-            user_id=data.user_id,
+            user_id=current().user_id or data.user_id,
             profile=data.profile or "chat_low_latency",
             model=data.model,
             wait_for_approval=data.stream or _streams(request),
@@ -151,7 +160,7 @@ def _turns(turns: Turns) -> Sequence[Any]:
         wanted = TurnRequest(
             text=data.input_text,
             session_id=data.conversation_id,
-            user_id=data.user_id,
+            user_id=current().user_id or data.user_id,
             profile=data.profile or "chat_low_latency",
             wait_for_approval=_streams(request),
             metadata=data.metadata,
@@ -283,6 +292,15 @@ def _sessions(memory: Memory) -> Sequence[Any]:
         return answer(await memory.history(session_id, limit=limit, before=before, after=after))
 
     return open_session, sessions, show_session, close_session, history
+
+
+def _keys(keyring: Keyring, operator: Operator) -> Any:
+    @post("/keys/reload", status_code=200)
+    async def reload_keys(request: Request[Any, Any, Any]) -> Envelope[Keys]:
+        operator.check(request.headers.get("authorization"))
+        return answer(Keys(count=await keyring.reload()))
+
+    return reload_keys
 
 
 def _deps(control: Control) -> Any:

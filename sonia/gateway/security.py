@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from sonia.dialects import dialect_of, request_id_header
@@ -29,6 +29,8 @@ from sonia.log import get_logger
 from sonia.types import Value, new_id
 
 Scope = dict[str, Any]
+# Whose key came with a request, if one is needed; raises what keeps it out.
+Admit = Callable[[Scope, Mapping[str, list[str]]], str | None]
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 DISCARD_BYTES = 64 * 1024 * 1024
@@ -49,7 +51,7 @@ class FrontDoor:
     """An ASGI app around the real one.
 
     `ports` maps the port a connection came in on to that module's `Doorway`; `doorways` are all
-    of them. `hosts` and `origins` extend the loopback names.
+    of them. `hosts` and `origins` extend the loopback names; `admit` looks at keys.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class FrontDoor:
         hosts: Iterable[str] = (),
         origins: Iterable[str] = (),
         intakes: Mapping[str, Intake] | None = None,
+        admit: Admit | None = None,
     ) -> None:
         self._app = app
         self._ports = dict(ports)
@@ -70,6 +73,7 @@ class FrontDoor:
         self._max_body_bytes = max_body_bytes
         self._receive_timeout_s = receive_timeout_s
         self._intakes = dict(intakes or {})
+        self._admit = admit
         names = [*LOOPBACK_NAMES, *hosts]
         self._hosts = {f"{name}:{port}" for name in names for port in self._ports}
         self._origins = {f"http://{host}" for host in self._hosts} | set(origins)
@@ -92,6 +96,8 @@ class FrontDoor:
     ) -> None:
         try:
             self._check(scope, headers)
+            if self._admit:
+                current().user_id = self._admit(scope, headers)
             if intake := self._intakes.get(scope["path"]):
                 receive = upload(intake, headers, receive)
             elif scope["type"] == "http":
