@@ -34,6 +34,7 @@ _Answer = tuple[Any, BaseException | None]
 READERS = 4  # two slow reads leave room; more only crowd the writer (benchmarks.memory_concurrency)
 BATCH = 512
 LOG_WAIT_MS = 100
+WRITER_CACHE_KB = 65_536  # a vector lies in a blob of 1.5 MB: with 2 MB each change reads it anew
 FULL_RETRY_S = 5.0
 
 
@@ -106,7 +107,8 @@ class Database:
 
         If `work` raises, what it wrote is undone and nothing else is. Cancelling stops the
         waiting, not a write that has begun. Raises `StorageFull` when the disk is; a `work` that
-        `frees` space has the reserve to succeed nonetheless, and may run twice.
+        `frees` space has the reserve to succeed nonetheless, and may run twice. It has its
+        transaction to itself, and may touch very many rows.
         """
         return await self._queued(work, frees=frees)
 
@@ -183,12 +185,12 @@ class Database:
                     _run_alone(connection, first)
                     continue
                 batch, stop = [first], False
-                while len(batch) < BATCH and not self._jobs.empty():
+                while not first.frees and len(batch) < BATCH and not self._jobs.empty():
                     job = self._jobs.get()
                     if job is None:
                         stop = True
                         break
-                    if job.alone:
+                    if job.alone or job.frees:
                         self._jobs.put(job)  # behind what has come meanwhile
                         break
                     batch.append(job)
@@ -236,8 +238,12 @@ class Database:
         with reports() as found:
             try:
                 connection.execute("BEGIN IMMEDIATE")
-                done += [_attempt(connection, job.work) for job in batch]
-                connection.execute("COMMIT")
+                if len(batch) == 1:
+                    done.append(_attempt_only(connection, batch[0].work))
+                else:
+                    done += [_attempt(connection, job.work) for job in batch]
+                if connection.in_transaction:
+                    connection.execute("COMMIT")
             except apsw.Error as error:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
@@ -326,6 +332,17 @@ def _empty_log(connection: apsw.Connection) -> bool:
     return not busy
 
 
+def _attempt_only(connection: apsw.Connection, work: Work) -> _Answer:
+    """Without a savepoint, in which each statement costs the more the more came before it."""
+    try:
+        return work(connection), None
+    except (apsw.FullError, apsw.IOError):
+        raise
+    except Exception as error:  # noqa: BLE001  handed to whoever asked for this write
+        connection.execute("ROLLBACK")
+        return None, translate(error) if isinstance(error, apsw.Error) else error
+
+
 def _attempt(connection: apsw.Connection, work: Work) -> tuple[Any, BaseException | None]:
     connection.execute("SAVEPOINT job")
     try:
@@ -353,6 +370,7 @@ def connect(path: Path, *, read_only: bool = False) -> apsw.Connection:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA secure_delete=ON")
+        connection.execute(f"PRAGMA cache_size=-{WRITER_CACHE_KB}")
     return connection
 
 

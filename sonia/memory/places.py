@@ -125,8 +125,8 @@ class Memories:
             "SELECT count(*) FROM memory_versions WHERE number IN (SELECT value FROM json_each(?))",
             (json.dumps(list(keys)),),
         ).fetchall()[0]
-        for number in keys:
-            store.erase(c, cast(int, number))
+        for number in sorted(cast("Sequence[int]", keys)):  # neighbours share pages
+            store.erase(c, number)
         return {"memories": len(keys), "versions": cast(int, versions)}
 
 
