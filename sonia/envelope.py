@@ -7,6 +7,7 @@ status, anything else as `internal` with the cause in the log.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from contextvars import ContextVar
@@ -42,6 +43,10 @@ from sonia.types import Value, new_id
 T = TypeVar("T")
 
 PROBLEM_JSON = "application/problem+json"
+
+
+_OUR_ID = re.compile("[a-z]{2,8}_[0-9a-f]{32}")
+FIRST = frozenset({"v1", "router", "memory", "voice", "tools", "control"})
 
 
 class Failure(Value):
@@ -245,11 +250,28 @@ def _invalid(error: ValidationException) -> InvalidRequest:
     return InvalidRequest(text, **details)
 
 
+def shown_path(scope: Mapping[str, Any]) -> str:
+    """A request's path as a log may hold it: the route's, with ids of ours put in.
+
+    What a caller names in a path (a session, a person, a word) is nobody's business there.
+    """
+    template: str = scope.get("path_template") or ""
+    if not template:
+        first = str(scope["path"]).split("/")[1:2]
+        return f"/{first[0]}/…" if first and first[0] in FIRST else "/…"
+    for name, value in scope.get("path_params", {}).items():
+        if isinstance(value, str) and _OUR_ID.fullmatch(value):
+            template = template.replace(f"{{{name}}}", value)
+    return template
+
+
 def respond(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """Litestar's exception handler for every route."""
     known = translate(error, request.url.path, request.method)
     if isinstance(known, Internal):
-        get_logger(current().service).error("unhandled", path=request.url.path, exc_info=error)
+        get_logger(current().service).error(
+            "unhandled", path=shown_path(request.scope), exc_info=error
+        )
     accept = request.headers.get("accept", "")
     status, headers, body = encode_failure(known, accept, request.scope["path"])
     media_type = headers.pop("content-type")

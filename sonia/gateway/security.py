@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from sonia.dialects import dialect_of, request_id_header
-from sonia.envelope import Exchange, correlation_id, current, encode_failure, enter
+from sonia.envelope import Exchange, correlation_id, current, encode_failure, enter, shown_path
 from sonia.errors import Forbidden, SoniaError
 from sonia.gateway.receiving import (
     MEDIA_TYPES,
@@ -219,7 +219,7 @@ def _log(scope: Scope, status: int) -> None:
     tell(
         "request",
         method=scope.get("method", "WS"),
-        path=scope["path"],
+        path=shown_path(scope),
         status=status,
         duration_ms=exchange.duration_ms,
     )

@@ -128,12 +128,6 @@ class KeepsConversations:
         whose = None if user_id is None else checked_text(user_id, "user_id")
         return await self._parts.db.read(partial(ledger.sessions, limit=limit, user_id=whose))
 
-    async def close_session(self, session_id: str) -> None:
-        """Forget the session and what was said in it. Raises `SessionNotFound`."""
-        known_id = checked_text(session_id, "session_id")
-        closing = partial(ledger.close_session, session_id=known_id)
-        await self._parts.db.write(closing, frees=True)
-
     async def history(
         self,
         session_id: str,

@@ -18,13 +18,23 @@ import msgspec
 
 from sonia.errors import InvalidRequest, Unavailable
 from sonia.events import Forgotten
-from sonia.forgetting import TOMBSTONES, Scope, erase, tombstones, write_tombstones
+from sonia.forgetting import (
+    TOMBSTONES,
+    Erasure,
+    Scope,
+    bury,
+    erase,
+    tombstone,
+    tombstones,
+    write_tombstones,
+)
 from sonia.memory import ledger, receipts, store
 from sonia.memory.bounds import checked, checked_text
 from sonia.memory.columns import micros
 from sonia.memory.following import Follower
 from sonia.memory.interface import Forget, Receipt
 from sonia.memory.parts import Clock, Parts
+from sonia.memory.places import Events
 from sonia.phrases import words
 from sonia.types import DEFAULT_USER, MemoryId
 
@@ -107,6 +117,23 @@ class Forgets:
             async with asyncio.timeout(wait_s):
                 await self._sweeper.settled()
         return await self.receipt(receipt_id)
+
+    async def close_session(self, session_id: str) -> None:
+        """Forget the session and what was said in it; memories stay. Raises `SessionNotFound`."""
+        asked = Forget(session_id=checked_text(session_id, "session_id"))
+        at = self._parts.clock()
+
+        def work(c: Any) -> None:
+            said = ledger.close_session(c, session_id)
+            receipt_id = receipts.begin(c, "session", asked, at)
+            rows = Events().named(c, said)
+            counts = Events().erase(c, said, Scope(receipt=receipt_id, users=set()))
+            hashes = frozenset(tombstone(Events.name, name) for name in rows.values())
+            bury(c, dict.fromkeys(hashes, micros(at)))
+            receipts.erased(c, receipt_id, Erasure(counts, hashes), at)
+
+        await self._parts.db.write(work, frees=True)
+        self._sweeper.wake()
 
     async def receipt(self, receipt_id: str) -> Receipt:
         """Raises `ReceiptNotFound`."""

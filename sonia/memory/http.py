@@ -51,6 +51,24 @@ class StoreBody(Value):
     importance: Unit = 0.5
 
 
+class PinBody(Value):
+    """`POST /recall/{id}/pin`; may be left out."""
+
+    pinned: bool = True
+
+
+class ArchiveBody(Value):
+    """`POST /recall/{id}/archive`; may be left out."""
+
+    archived: bool = True
+
+
+class SupersedeBody(StoreBody):
+    """`POST /recall/{id}/supersede`: what takes its place, and when the old one ended."""
+
+    ends_at: dt.datetime | None = None
+
+
 class SnapshotBody(Value):
     """`POST /v1/snapshots/create`."""
 
@@ -90,6 +108,7 @@ def routes(memory: Memory) -> Router:
         tags=["memory"],
         route_handlers=[
             *_memories(memory),
+            *_standing(memory),
             *_queries(memory),
             *_ledger(memory),
             *_forgetting(memory),
@@ -140,6 +159,31 @@ def _new(body: StoreBody) -> NewMemory:
         valid_to=body.valid_to,
         importance=body.importance,
     )
+
+
+def _standing(memory: Memory) -> list[Any]:
+    @post("/recall/{memory_id:str}/pin", status_code=200)
+    async def pin(
+        memory_id: FromPath[str], data: JSONBody[PinBody | None] = None
+    ) -> Envelope[Entry]:
+        pinned = data.pinned if data else True
+        return answer(await memory.pin(MemoryId(memory_id), pinned=pinned))
+
+    @post("/recall/{memory_id:str}/archive", status_code=200)
+    async def archive(
+        memory_id: FromPath[str], data: JSONBody[ArchiveBody | None] = None
+    ) -> Envelope[Entry]:
+        archived = data.archived if data else True
+        return answer(await memory.archive(MemoryId(memory_id), archived=archived))
+
+    @post("/recall/{memory_id:str}/supersede", status_code=200)
+    async def supersede(memory_id: FromPath[str], data: JSONBody[SupersedeBody]) -> Envelope[Entry]:
+        told = msgspec.structs.asdict(data)
+        ends_at = told.pop("ends_at")
+        new = NewMemory(**told)
+        return answer(await memory.supersede(MemoryId(memory_id), new, ends_at=ends_at))
+
+    return [pin, archive, supersede]
 
 
 def _queries(memory: Memory) -> list[Any]:

@@ -254,15 +254,16 @@ def sessions(c: apsw.Connection, limit: int, user_id: str | None = None) -> tupl
     return tuple(_session(*cast("tuple[Any, ...]", row)) for row in rows)
 
 
-def close_session(c: apsw.Connection, session_id: str) -> None:
-    """Delete the session and erase what was said in it. Raises `SessionNotFound`."""
+def close_session(c: apsw.Connection, session_id: str) -> list[int]:
+    """Delete the session; return the numbers of what was said in it. Raises `SessionNotFound`."""
     session(c, session_id)
     c.execute("DELETE FROM memory_sessions WHERE id = ?", (session_id,))
-    c.execute(
-        "UPDATE memory_events SET data = ? WHERE session_id = ? AND turn_id IS NOT NULL "
+    said = c.execute(
+        "SELECT number FROM memory_events WHERE session_id = ? AND turn_id IS NOT NULL "
         "AND data <> ?",
-        (ERASED, session_id, ERASED),
+        (session_id, ERASED),
     )
+    return [cast(int, row[0]) for row in said]
 
 
 def session_count(c: apsw.Connection) -> int:

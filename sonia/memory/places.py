@@ -172,6 +172,17 @@ class Events:
         ):
             yield cast(int, number), f"{number} {at} {correlation}"
 
+    def named(self, c: apsw.Connection, keys: Sequence[int]) -> dict[Key, str]:
+        """These rows."""
+        rows = c.execute(
+            "SELECT number, at, correlation_id FROM memory_events "
+            "WHERE number IN (SELECT value FROM json_each(?))",
+            (json.dumps(keys),),
+        )
+        return {
+            cast(int, number): f"{number} {at} {correlation}" for number, at, correlation in rows
+        }
+
     def wholes(self, c: apsw.Connection) -> Iterable[tuple[Whole, str]]:
         """Persons and sessions of the ledger."""
         for (user,) in c.execute("SELECT DISTINCT user_id FROM memory_events").fetchall():

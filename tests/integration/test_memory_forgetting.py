@@ -32,10 +32,11 @@ from sonia.memory import (
     SqliteMemory,
     open_memory,
 )
+from sonia.phrases import words
 from sonia.tools import Call, Tools, open_tools
 from sonia.types import MemoryId, now
 from tests.integration.memory_forgetter import SECRET, STEPS
-from tests.memory_given import MIGRATIONS, HashingEmbedder, opened
+from tests.memory_given import MIGRATIONS, NASTY, HashingEmbedder, opened
 
 ROOT = Path(__file__).parent.parent.parent
 WORD = "Xylographer"
@@ -388,3 +389,34 @@ async def test_what_was_said_after_a_person_was_forgotten_stays_in_a_later_backu
         (hit,) = (await all_.memory.search(Query(query="Lagos", user_id="ada"))).hits
         assert hit.entry.recorded_at <= now() + dt.timedelta(seconds=1)
         assert len(await all_.memory.history("ses_ada")) == 2
+
+
+async def test_what_was_said_in_a_closed_session_leaves_the_files_and_restored_backups(
+    tmp_path: Path,
+) -> None:
+    saved = tmp_path / "backup" / "sonia.db"
+    saved.parent.mkdir()
+    async with house(tmp_path) as all_:
+        await all_.said(f"Who is the {WORD}?", session="ses_a")
+        await backup(tmp_path / "data", saved)
+
+        await all_.memory.close_session("ses_a")
+        await all_.memory.settled()
+
+        assert residue(tmp_path / "data", STEM) == []
+        known = await all_.db.read(tombstones)
+    async with open_database(saved, MIGRATIONS) as db:
+        counts = await db.write(lambda c: apply_tombstones(c, known, PLACES))
+    assert counts == {"events": 2}
+
+
+@pytest.mark.parametrize("name", [name for name in NASTY if words(name)])
+async def test_t42_no_name_is_syntax_when_it_is_forgotten(tmp_path: Path, name: str) -> None:
+    async with house(tmp_path) as all_:
+        await all_.memory.store(NewMemory(type="note", content=f"about {name} here"))
+        await all_.memory.store(NewMemory(type="note", content="about something else"))
+
+        receipt = await all_.memory.erase(Forget(entity=name))
+
+        assert receipt.erased == {"memories": 1}
+        assert (await all_.memory.stats()).memories == 1

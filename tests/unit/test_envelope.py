@@ -13,7 +13,7 @@ from litestar.exceptions import HTTPException
 from litestar.params import FromPath, JSONBody
 from litestar.testing import TestClient
 
-from sonia.envelope import Envelope, Exchange, answer, enter, exception_handlers
+from sonia.envelope import Envelope, Exchange, answer, enter, exception_handlers, shown_path
 from sonia.errors import (
     Conflict,
     InvalidRequest,
@@ -172,7 +172,7 @@ def test_the_cause_of_an_unknown_error_is_in_the_log_of_its_service(tmp_path: Pa
         client.get("/raise/conflict")
 
     (line,) = map(json.loads, (services / "memory-engine.log").read_text().splitlines())
-    assert (line["event"], line["path"]) == ("unhandled", "/raise/unknown")
+    assert (line["event"], line["path"]) == ("unhandled", "/raise/{what}")
     assert line["correlation_id"] == "req_1"
     assert CANARY in line["exception"]
 
@@ -293,3 +293,33 @@ def test_every_error_of_the_tree_is_in_the_contract() -> None:
     own = [kind for kind in SoniaError.__subclasses__() if kind.__module__ == "sonia.errors"]
 
     assert {kind.code: kind.status for kind in own} == contract
+
+
+@pytest.mark.parametrize(
+    ("scope", "shown"),
+    [
+        ({"path": "/v1/Biscuit"}, "/v1/…"),
+        ({"path": "/Biscuit"}, "/…"),
+        ({"path": "/"}, "/…"),
+        (
+            {
+                "path": "/memory/v1/search/entity/Biscuit",
+                "path_template": "/memory/v1/search/entity/{name}",
+                "path_params": {"name": "Biscuit"},
+            },
+            "/memory/v1/search/entity/{name}",
+        ),
+        (
+            {
+                "path": "/memory/recall/mem_" + "0a" * 16,
+                "path_template": "/memory/recall/{memory_id}",
+                "path_params": {"memory_id": "mem_" + "0a" * 16},
+            },
+            "/memory/recall/mem_" + "0a" * 16,
+        ),
+    ],
+)
+def test_a_log_line_shows_the_route_and_no_word_of_the_caller(
+    scope: dict[str, Any], shown: str
+) -> None:
+    assert shown_path(scope) == shown

@@ -176,3 +176,24 @@ async def test_a_session_is_copied_put_back_and_forgotten(
     assert await data_of(await client.get(f"{prefix}/snapshots?user_id=ada")) == []
     unknown = await client.post(f"{prefix}/snapshots/restore/snp_x")
     assert unknown.status_code == 404
+
+
+async def test_a_memory_is_pinned_archived_and_superseded(client: httpx.AsyncClient) -> None:
+    lisbon = await data_of(
+        await client.post("/memory/store", json={"type": "fact", "content": "I live in Lisbon"})
+    )
+    path = f"/memory/recall/{lisbon['id']}"
+
+    assert (await data_of(await client.post(f"{path}/pin")))["pinned"]
+    assert not (await data_of(await client.post(f"{path}/pin", json={"pinned": False})))["pinned"]
+    assert (await data_of(await client.post(f"{path}/archive")))["archived_at"]
+    back = await data_of(await client.post(f"{path}/archive", json={"archived": False}))
+    assert back["archived_at"] is None
+    body = {"type": "fact", "content": "I live in Porto", "ends_at": "2026-01-01T00:00:00Z"}
+    porto = await data_of(await client.post(f"{path}/supersede", json=body))
+    old = await data_of(await client.get(path))
+    assert (old["superseded_by"], porto["content"]) == (porto["id"], "I live in Porto")
+    again = await client.post(f"{path}/supersede", json=body)
+    assert (again.status_code, again.json()["error"]["code"]) == (409, "conflict")
+    forged = await client.post(f"{path}/supersede", json={**body, "origin": "owner"})
+    assert forged.status_code == 400
