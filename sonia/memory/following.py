@@ -21,7 +21,7 @@ from sonia.db import Database
 from sonia.errors import SoniaError
 from sonia.log import get_logger
 from sonia.memory import bookkeeping
-from sonia.memory.text import IndexDamaged, TextIndex
+from sonia.memory.text import ANALYSIS, IndexDamaged, TextIndex
 
 T = TypeVar("T")
 
@@ -130,6 +130,9 @@ class TextFollower(Follower):
         await self._in_thread(partial(_remove_others, self._folder, generation))
         if generation is None:
             return
+        if not generation.startswith(f"{ANALYSIS}-"):  # its texts were cut in another way
+            await self.lose()
+            return
         try:
             live = await self._in_thread(partial(_existing, self._folder / generation))
         except IndexDamaged:
@@ -160,7 +163,7 @@ class TextFollower(Follower):
 
     async def _rebuild(self, erased: list[int]) -> None:
         """Write a new generation beside the old, which answers until it is replaced."""
-        generation = secrets.token_hex(8)
+        generation = f"{ANALYSIS}-{secrets.token_hex(8)}"
         fresh = await self._in_thread(partial(TextIndex, self._folder / generation))
         held: list[tuple[int, int]] = []
         after = 0

@@ -153,7 +153,9 @@ class Query(Value):
 class Hit(Value):
     """A found memory. `score` is comparable within one answer only; higher is closer.
 
-    `parts` (with `explain`): text and vector ranks from 1, their fused share, recency in [0, 1].
+    `parts` (with `explain`) add up to the score: what its words say (`text`), what its vector says
+    (`vector`), what the words of the best say of it (`feedback`), what the memories beside it in
+    its session lend it (`beside`), and `recency`.
     """
 
     entry: Entry

@@ -1,4 +1,10 @@
-"""From lists to one order. Plain functions of numbers, so that they can be reasoned about."""
+"""From what was found to one order. Plain functions of numbers, so that they can be reasoned about.
+
+A candidate's relevance is what its words say (BM25), what its vector says (cosine), what the
+words of the best candidates say of it (pseudo-relevance feedback), and a share of what the
+memories around it in the same session have: in a conversation the answer often stands beside the
+words that were asked for. The weights are fixed here; `benchmarks/retrieval.py` measures them.
+"""
 
 from __future__ import annotations
 
@@ -7,34 +13,43 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
-RRF_K = 60
-K1 = 1.2
-B = 0.75
+VECTOR = 1.5  # what a cosine of 1 weighs beside the best words
+FEEDBACK = 0.3
+FEEDBACK_FROM = 5  # candidates
+FEEDBACK_WORDS = 20
+BESIDE = {-1: 0.3, 1: 0.2, -2: 0.1, 2: 0.1}  # of the score of the memory before, after, …
 
-
-class Ranked(msgspec.Struct, frozen=True, kw_only=True):
-    """A candidate and why it stands where it does."""
-
-    number: int
-    score: float
-    parts: dict[str, float]
+Floats = NDArray[np.float64]
 
 
-def fused(lists: Mapping[str, Sequence[int]]) -> dict[int, dict[str, float]]:
-    """Reciprocal rank fusion (Cormack, Clarke and Buettcher, SIGIR 2009).
+class Bm25(msgspec.Struct, frozen=True):
+    """Robertson and Zaragoza, 2009. `k1`: how soon a repeated word stops counting; `b`: how
+    much a long text is held against it."""
 
-    `lists` are numbers, best first, by the name of who ranked them. Returns per number its
-    rank in each list it is in, and `fused` in (0, 1]: 1 is first in every list.
-    """
-    best = len(lists) / (RRF_K + 1)
-    parts: dict[int, dict[str, float]] = {}
-    for name, numbers in lists.items():
-        for rank, number in enumerate(numbers, 1):
-            mine = parts.setdefault(number, {"fused": 0.0})
-            mine[f"{name}_rank"] = float(rank)
-            mine["fused"] += 1 / (RRF_K + rank) / best
-    return parts
+    k1: float = 1.2
+    b: float = 0.75
+
+
+class Words(msgspec.Struct, frozen=True):
+    """How often each word is in a text, and how many there are."""
+
+    counts: Mapping[str, int]
+    length: int
+
+
+class Corpus(msgspec.Struct, frozen=True):
+    """What the words' rarity is taken from: `frequency` is in how many of `documents` a word is."""
+
+    frequency: Callable[[str], int]
+    documents: int
+
+    def rarity(self, word: str) -> float:
+        """Inverse document frequency, as Lucene and tantivy compute it; never negative."""
+        within = min(self.frequency(word), self.documents)
+        return math.log(1 + (self.documents - within + 0.5) / (within + 0.5))
 
 
 def recency(age_days: float, half_life_days: float) -> float:
@@ -42,48 +57,57 @@ def recency(age_days: float, half_life_days: float) -> float:
     return float(0.5 ** (max(age_days, 0.0) / half_life_days))
 
 
-def ordered(
-    parts: dict[int, dict[str, float]], recent: dict[int, float], weight: float
-) -> list[Ranked]:
-    """Best first: the fused share, with recency for `weight` of the score; then the newest.
+def by_place(numbers: Sequence[int]) -> dict[int, float]:
+    """For an order that is given: 1 for the first, then less and less, above 0."""
+    return {number: 1 / place for place, number in enumerate(numbers, 1)}
 
-    `recent` gives every candidate that still exists its recency; others are dropped.
+
+def bm25(asked: Mapping[str, float], texts: Sequence[Words], corpus: Corpus, knobs: Bm25) -> Floats:
+    """The score of each text for the words `asked`, each with a weight of its own.
+
+    The average length is taken from the texts at hand.
     """
-    ranked = [
-        Ranked(
-            number=number,
-            score=(1 - weight) * of["fused"] + weight * recent[number],
-            parts={**of, "recency": recent[number]},
-        )
-        for number, of in parts.items()
-        if number in recent
-    ]
-    return sorted(ranked, key=lambda item: (-item.score, -item.number))
+    if not texts:
+        return np.zeros(0)
+    lengths = np.array([text.length for text in texts], float)
+    norms = knobs.k1 * (1 - knobs.b + knobs.b * lengths / (lengths.mean() or 1.0))
+    scores = np.zeros(len(texts))
+    for word, weight in asked.items():
+        found = np.array([text.counts.get(word, 0) for text in texts], float)
+        share = found * (knobs.k1 + 1) / np.maximum(found + norms, 1e-9)
+        scores += weight * corpus.rarity(word) * share
+    return scores
 
 
-def bm25(
-    asked: Sequence[str],
-    documents: Sequence[tuple[int, Sequence[str]]],
-    frequency: Callable[[str], int],
-    others: int,
-) -> list[tuple[int, float]]:
-    """Score documents that are not in the index yet as the index would, best first.
+def share(scores: Floats) -> Floats:
+    """As parts of the largest; all 0 where there is none above 0."""
+    most = scores.max(initial=0.0)
+    return np.maximum(scores, 0.0) / most if most > 0 else np.zeros(len(scores))
 
-    `frequency` is in how many of the `others` documents, the indexed ones, a word is; the
-    average length is taken from the documents at hand. (Robertson et al., TREC-3, as Lucene
-    and tantivy compute it.)
+
+def feedback(best: Sequence[tuple[Words, float]], corpus: Corpus) -> dict[str, float]:
+    """The words that the `best` candidates, each with its score, are about, and their weights.
+
+    Relevance-model feedback (Lavrenko and Croft, SIGIR 2001), with each word's rarity.
     """
-    counted = [(number, Counter(words), len(words)) for number, words in documents]
-    total = others + len(counted)
-    average = sum(length for *_, length in counted) / len(counted) if counted else 1.0
-    weights: dict[str, float] = {}
-    for word in asked:
-        within = frequency(word) + sum(1 for _, words, _ in counted if word in words)
-        weights[word] = math.log(1 + (total - within + 0.5) / (within + 0.5)) * (K1 + 1)
-    scored = []
-    for number, words, length in counted:
-        norm = K1 * (1 - B + B * length / (average or 1.0))
-        score = sum(weights[word] * words[word] / (words[word] + norm) for word in asked)
-        if score > 0:
-            scored.append((number, score))
-    return sorted(scored, key=lambda item: (-item[1], -item[0]))
+    weights: Counter[str] = Counter()
+    for text, score in best:
+        for word, count in text.counts.items():
+            weights[word] += score * count / max(text.length, 1)  # type: ignore[assignment]
+    told = {
+        word: weight * corpus.rarity(word)
+        for word, weight in weights.items()
+        if corpus.frequency(word) > 1
+    }
+    return dict(sorted(told.items(), key=lambda item: (-item[1], item[0]))[:FEEDBACK_WORDS])
+
+
+def borrowed(scores: Floats, around: Sequence[Mapping[int, int]]) -> Floats:
+    """What each candidate gets of those around it.
+
+    `around` says per candidate where (-2, -1, 1, 2) which candidate stands, by its index.
+    """
+    got = np.zeros(len(scores))
+    for index, beside in enumerate(around):
+        got[index] = sum(BESIDE[place] * scores[other] for place, other in beside.items())
+    return got

@@ -88,7 +88,7 @@ class SqliteMemory(KeepsMemories, KeepsConversations, Forgets):
             vector=vector,
             live=lambda: self._parts.text.live,
             near=partial(self._parts.mirror.near, space=space),
-            settings=self._parts.config.ranking,
+            settings=self._parts.config,
             at=self._parts.clock(),
         )
         try:

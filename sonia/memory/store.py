@@ -35,6 +35,8 @@ _INSERT = (
     f"VALUES ({rows.ENTRY_MARKS}, ?, ?, ?, ?)"
 )
 
+RANKED_CHARS = 20_000  # of a longer text the rest counts for being found, not for its order
+
 
 def insert(
     c: apsw.Connection, new: NewMemory, at: dt.datetime, turn_id: str | None = None
@@ -392,6 +394,74 @@ def seen(
             if (then := _version_at(c, number, now, query.known_at)) is not None
         }
     return {number: entry for number, entry in known.items() if visible(entry, query, at)}
+
+
+class Candidate(msgspec.Struct, frozen=True):
+    """What the order of a search is made of: a memory's words and how it stands."""
+
+    number: int
+    content: str
+    type: str
+    session_id: str | None
+    recorded_at: int
+    importance: float
+    pinned: bool
+
+
+def candidates(
+    c: apsw.Connection, numbers: Sequence[int], query: Query, at: dt.datetime
+) -> dict[int, Candidate]:
+    """Of these, what a search made at the moment `at` may find. Digests are not looked at."""
+    if query.known_at is None:
+        try:
+            found = c.execute(
+                "SELECT number, substr(content, 1, :chars), type, session_id, recorded_at, "  # noqa: S608
+                "importance, pinned FROM memory_entries "
+                "WHERE number IN (SELECT value FROM json_each(:numbers)) "
+                f"AND {_NARROWED} {_BOUNDED} {_UNARCHIVED}",
+                {**truth(query, at), "numbers": json.dumps(numbers), "chars": RANKED_CHARS},
+            ).fetchall()
+            return {cast(int, row[0]): Candidate(*cast("Any", row)) for row in found}
+        except (UnicodeDecodeError, apsw.CorruptError):
+            pass  # one of them is damaged: look at each
+    return {
+        number: Candidate(
+            number,
+            entry.content[:RANKED_CHARS],
+            entry.type,
+            entry.session_id,
+            micros(entry.recorded_at),
+            entry.importance,
+            entry.pinned,
+        )
+        for number, entry in seen(c, numbers, query, at).items()
+    }
+
+
+def beside(c: apsw.Connection, candidate: Candidate) -> dict[int, int]:
+    """The numbers of the two memories before and after it in its session, by their place.
+
+    -1 is the one before, 1 the one after.
+    """
+    if candidate.session_id is None:
+        return {}
+    found: dict[int, int] = {}
+    for step, sql in (
+        (
+            -1,
+            "SELECT number FROM memory_entries WHERE session_id = ? AND number < ? "
+            "ORDER BY number DESC LIMIT 2",
+        ),
+        (
+            1,
+            "SELECT number FROM memory_entries WHERE session_id = ? AND number > ? "
+            "ORDER BY number LIMIT 2",
+        ),
+    ):
+        rows_ = c.execute(sql, (candidate.session_id, candidate.number))
+        for place, (number,) in enumerate(rows_, 1):
+            found[step * place] = cast(int, number)
+    return found
 
 
 def visible(entry: Entry, query: Query, at: dt.datetime) -> bool:

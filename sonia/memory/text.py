@@ -8,11 +8,15 @@ searching beside it is fine.
 
 from __future__ import annotations
 
+import re
 import threading
+import unicodedata
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -20,7 +24,9 @@ import msgspec
 
 from sonia.memory.bookkeeping import Pending
 from sonia.memory.columns import micros
+from sonia.memory.function_words import FUNCTION_WORDS
 from sonia.memory.interface import Query
+from sonia.memory.ranking import Words
 
 if TYPE_CHECKING:
     import tantivy
@@ -29,6 +35,14 @@ MAX_TERMS = 64
 MAX_WORD_BYTES = 64
 SEGMENT_SUFFIXES = frozenset({".term", ".idx", ".pos", ".fast", ".fieldnorm", ".store", ".del"})
 HEAP_BYTES = 15_000_000  # the least that tantivy takes
+ANALYSIS = "2"  # goes up when texts are cut into words in another way
+KNOWN_WORDS = 65_536
+
+# Chinese, Japanese kana and Korean are written without spaces between words.
+_UNSPACED = re.compile(
+    "[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003134f]+"
+)
+_RUNS = re.compile(r"[^\W_]+")
 
 
 class IndexDamaged(Exception):
@@ -39,16 +53,62 @@ _of_thread = threading.local()
 
 
 def words(text: str) -> list[str]:
-    """Cut text as the index does: letters and digits, folded, stemmed as English."""
+    """Cut text as the index does: letters and digits, folded, stemmed as English.
+
+    Composed first, so that the two ways of writing an accent are one; of scripts without spaces
+    every two neighbouring characters are a word.
+    """
     analyzer: tantivy.TextAnalyzer | None = getattr(_of_thread, "analyzer", None)
     if analyzer is None:
         analyzer = _of_thread.analyzer = _analyzer()
-    return analyzer.analyze(text)
+    return analyzer.analyze(spaced(text))
+
+
+def spaced(text: str) -> str:
+    """What is given to the index of a text."""
+    if text.isascii():
+        return text
+    return _UNSPACED.sub(_in_pairs, unicodedata.normalize("NFC", text))
+
+
+def _in_pairs(run: re.Match[str]) -> str:
+    characters = run[0]
+    if len(characters) == 1:
+        return f" {characters} "
+    return f" {' '.join(a + b for a, b in pairwise(characters))} "
 
 
 def terms(text: str) -> list[str]:
-    """The distinct words of a question, the first 64 of them."""
-    return list(dict.fromkeys(words(text)))[:MAX_TERMS]
+    """The distinct words of a question that say what it asks for, the first 64 of them.
+
+    All of them, if it is made of function words alone.
+    """
+    found = list(dict.fromkeys(words(text)))
+    telling = [word for word in found if word not in _function_stems()]
+    return (telling or found)[:MAX_TERMS]
+
+
+def counted(text: str) -> Words:
+    """The words of a text and how often each is there, function words only in its length."""
+    counts: Counter[str] = Counter()
+    length = 0
+    for run in _RUNS.findall(spaced(text).lower()):
+        stems = _stems(run)
+        length += len(stems)
+        counts.update(stems)
+    for stem in _function_stems():
+        counts.pop(stem, None)
+    return Words(counts, length)
+
+
+@lru_cache(KNOWN_WORDS)
+def _stems(run: str) -> tuple[str, ...]:
+    return tuple(words(run))
+
+
+@cache
+def _function_stems() -> frozenset[str]:
+    return frozenset(stem for word in FUNCTION_WORDS for stem in words(word))
 
 
 def _analyzer() -> tantivy.TextAnalyzer:
@@ -153,7 +213,7 @@ def _document(row: Pending) -> tantivy.Document:
 
     document = Document()
     document.add_integer("number", row.number)
-    document.add_text("content", row.content)
+    document.add_text("content", spaced(row.content))
     document.add_text("type", row.type)
     document.add_text("user_id", row.user_id)
     if row.session_id is not None:

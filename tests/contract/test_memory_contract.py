@@ -241,8 +241,9 @@ async def test_an_explained_hit_says_why(memory: SqliteMemory) -> None:
     (hit,) = (await memory.search(Query(query="tea", explain=True))).hits
 
     assert hit.parts is not None
-    assert hit.parts["text_rank"] == hit.parts["vector_rank"] == hit.parts["fused"] == 1
-    assert 0.99 < hit.parts["recency"] <= 1
+    assert set(hit.parts) == {"text", "vector", "feedback", "beside", "recency"}
+    assert sum(hit.parts.values()) == pytest.approx(hit.score)
+    assert 0.099 < hit.parts["recency"] <= 0.1
 
 
 async def test_an_empty_query_finds_the_newest(memory: Memory) -> None:

@@ -1,22 +1,32 @@
-"""How lists become one order."""
+"""How what was found becomes one order."""
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from sonia.memory.ranking import bm25, fused, ordered, recency
+from sonia.memory.ranking import (
+    FEEDBACK_WORDS,
+    Bm25,
+    Corpus,
+    Words,
+    bm25,
+    borrowed,
+    by_place,
+    feedback,
+    recency,
+    share,
+)
+from sonia.memory.text import counted, terms, words
+
+NONE = Corpus(lambda _: 0, 0)
+texts = st.lists(st.sampled_from(["ox", "ape", "cow", "yak"]), max_size=12)
 
 
-def test_first_in_every_list_has_the_whole_share() -> None:
-    parts = fused({"text": [7, 8], "vector": [7, 9]})
-
-    assert parts[7] == {"fused": pytest.approx(1.0), "text_rank": 1, "vector_rank": 1}
-
-
-def test_being_in_both_lists_beats_being_first_in_one() -> None:
-    parts = fused({"text": [1, 2], "vector": [3, 2]})
-
-    assert max(parts, key=lambda number: parts[number]["fused"]) == 2
+def of(*of_text: str) -> Words:
+    return counted(" ".join(of_text))
 
 
 def test_recency_halves_with_every_half_life() -> None:
@@ -29,28 +39,104 @@ def test_a_clock_that_went_back_makes_nothing_more_than_new() -> None:
     assert recency(-10, 30) == 1
 
 
-def test_of_two_equally_good_the_recent_one_comes_first() -> None:
-    parts = {1: {"fused": 0.9}, 2: {"fused": 0.9}}
-
-    best = ordered(parts, {1: 1.0, 2: 0.1}, 0.1)
-
-    assert [ranked.number for ranked in best] == [1, 2]
-    assert best[0].parts["recency"] == 1.0
-
-
-def test_a_candidate_that_was_forgotten_is_dropped() -> None:
-    best = ordered({1: {"fused": 1.0}, 2: {"fused": 0.5}}, {2: 1.0}, 0.1)
-
-    assert [ranked.number for ranked in best] == [2]
+def test_of_an_order_that_is_given_every_place_scores_less_than_the_one_before() -> None:
+    assert by_place([7, 3, 9]) == {7: 1, 3: 1 / 2, 9: 1 / 3}
 
 
 def test_a_rare_word_weighs_more_than_a_common_one() -> None:
-    documents = [(1, ["common"]), (2, ["rare"])]
+    corpus = Corpus({"common": 900, "rare": 1}.__getitem__, 1000)
 
-    scored = bm25(["common", "rare"], documents, {"common": 900, "rare": 1}.__getitem__, 1000)
+    common, rare = bm25({"common": 1, "rare": 1}, [of("common"), of("rare")], corpus, Bm25())
 
-    assert [number for number, _ in scored] == [2, 1]
+    assert rare > common > 0
 
 
-def test_a_document_without_any_of_the_words_has_no_score() -> None:
-    assert bm25(["x"], [(1, ["y"]), (2, [])], lambda _: 0, 0) == []
+def test_a_text_without_any_of_the_words_has_no_score() -> None:
+    assert bm25({"ox": 1}, [of("cow"), of()], NONE, Bm25()).tolist() == [0, 0]
+
+
+def test_bm25_k1_is_how_soon_a_repeated_word_stops_counting() -> None:
+    corpus = Corpus(lambda _: 2, 10)
+    once_and_often = [of("ox", "cow", "cow", "cow"), of("ox", "ox", "ox", "cow")]
+
+    at_once, late = (bm25({"ox": 1}, once_and_often, corpus, Bm25(k1, 0)) for k1 in (0, 10))
+
+    assert at_once[1] == pytest.approx(at_once[0])
+    assert late[1] > 2 * late[0]
+
+
+def test_bm25_b_is_how_much_a_long_text_is_held_against_it() -> None:
+    corpus = Corpus(lambda _: 2, 10)
+    short_and_long = [of("ox"), of("ox", *["cow"] * 50)]
+
+    not_at_all, whole = (bm25({"ox": 1}, short_and_long, corpus, Bm25(1.2, b)) for b in (0, 1))
+
+    assert not_at_all[1] == pytest.approx(not_at_all[0])
+    assert whole[1] < whole[0] / 2
+
+
+@given(st.lists(texts, min_size=1, max_size=6), st.integers(0, 10), st.floats(0, 1))
+def test_one_more_of_the_word_never_lowers_a_score(
+    documents: list[list[str]], k1: int, b: float
+) -> None:
+    corpus = Corpus(lambda _: 2, 10)
+    others = [of(*document) for document in documents]
+    first = documents[0]
+    with_it = of("ox", *first[1:]) if first and first[0] != "ox" else of(*first)
+
+    before = bm25({"ox": 1}, others, corpus, Bm25(k1, b))[0]
+    after = bm25({"ox": 1}, [with_it, *others[1:]], corpus, Bm25(k1, b))[0]
+
+    assert after >= before - 1e-9
+
+
+@given(st.lists(st.floats(-10, 10), max_size=20))
+def test_shares_lie_between_0_and_1_and_keep_their_order(scores: list[float]) -> None:
+    shares = share(np.array(scores, float))
+
+    assert all(0 <= one <= 1 for one in shares)
+    if any(score > 0 for score in scores):
+        assert shares.max() == 1
+        assert shares.argmax() == int(np.argmax(scores))
+
+
+def test_feedback_is_of_words_that_others_have_too() -> None:
+    corpus = Corpus({"heron": 3, "once": 1, "mill": 5}.__getitem__, 100)
+
+    told = feedback([(of("heron", "mill", "once"), 1.0), (of("heron"), 0.5)], corpus)
+
+    assert list(told) == ["heron", "mill"]
+
+
+def test_feedback_takes_few_words_of_a_long_text() -> None:
+    long = Words({f"w{i}": 1 for i in range(500)}, 500)
+
+    assert len(feedback([(long, 1.0)], Corpus(lambda _: 2, 1000))) == FEEDBACK_WORDS
+
+
+def test_what_stands_beside_the_best_gets_some_of_its_score() -> None:
+    got = borrowed(np.array([1.0, 0.0, 0.0]), [{1: 1}, {-1: 0, 1: 2}, {-1: 1, -2: 0}])
+
+    assert got[1] > got[2] > got[0] == 0
+
+
+def test_a_question_is_the_words_that_say_what_it_asks_for() -> None:
+    assert terms("Which city do I live in?") == ["citi", "live"]
+
+
+def test_a_question_of_function_words_is_asked_whole() -> None:
+    assert terms("who is that") == words("who is that")
+
+
+def test_both_ways_of_writing_an_accent_are_one() -> None:
+    assert words("re\u0301sume\u0301") == words("r\u00e9sum\u00e9") == words("resume")
+
+
+def test_words_are_found_in_scripts_without_spaces() -> None:
+    assert set(words("日本")) <= set(words("私は日本語を話します"))
+    assert set(words("서울")) <= set(words("나는서울에산다"))
+
+
+@given(st.text(max_size=200))
+def test_texts_are_counted_as_they_are_indexed(text: str) -> None:
+    assert set(counted(text).counts) <= set(words(text)) | {""} or not text.isascii()
