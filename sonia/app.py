@@ -26,7 +26,7 @@ from sonia.gateway import PLACES as GATEWAYS_PLACES
 from sonia.gateway import Answers, Keyring, Responses, Turns, open_answers, open_turns
 from sonia.health import Probe
 from sonia.memory import PLACES as MEMORYS_PLACES
-from sonia.memory import Memory, after_restore, damaged, open_memory
+from sonia.memory import Documents, Memory, after_restore, damaged, open_memory
 from sonia.router import JsonAnswers, Router, open_router
 from sonia.running import holding
 from sonia.tools import PLACES as TOOLS_PLACES
@@ -72,6 +72,7 @@ class Sonia(msgspec.Struct, frozen=True, kw_only=True):
     operator: Operator
     router: Router
     memory: Memory
+    documents: Documents
     tools: Tools
     turns: Turns
     answers: Answers
@@ -190,6 +191,7 @@ async def open_sonia(config: Config, *, modules: Collection[str] = MODULES) -> A
             operator=operator,
             router=router,
             memory=memory,
+            documents=memory,
             tools=tools,
             turns=turns,
             answers=answers,

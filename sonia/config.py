@@ -231,6 +231,16 @@ class Extraction(Section, frozen=True, kw_only=True):
     tries: Annotated[int, msgspec.Meta(ge=1, le=10)] = 3
 
 
+class Documents(Section, frozen=True, kw_only=True):
+    """How documents are read and cut. Each is read in a process of its own, with these limits."""
+
+    max_bytes: Positive = 268_435_456
+    chunk_chars: Annotated[int, msgspec.Meta(ge=200, le=20_000)] = 1000
+    overlap_chars: Annotated[int, msgspec.Meta(ge=0, le=5_000)] = 150
+    max_read_s: Seconds = 300.0
+    max_memory_mb: Annotated[int, msgspec.Meta(ge=256)] = 1536
+
+
 class MemoryEngine(Listen, frozen=True, kw_only=True):
     """What was said, and finding it again."""
 
@@ -242,6 +252,7 @@ class MemoryEngine(Listen, frozen=True, kw_only=True):
     decay: Decay = Decay()
     summaries: Summaries = Summaries()
     extraction: Extraction = Extraction()
+    documents: Documents = Documents()
 
 
 class Pipecat(Listen, frozen=True, kw_only=True):

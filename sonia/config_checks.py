@@ -26,6 +26,7 @@ def check(config: Config) -> list[Mistake]:
         *_urls(router),
         *_profiles(router),
         *_embeddings(config),
+        *_documents(config),
         *_folders(config),
     ]
 
@@ -121,6 +122,16 @@ def _embeddings(config: Config) -> Iterator[Mistake]:
             ("services", "memory_engine", "embeddings", "provider"),
             "ollama needs services.model_router.providers.ollama.base_url, "
             "for example http://127.0.0.1:11434.",
+        )
+
+
+def _documents(config: Config) -> Iterator[Mistake]:
+    documents = config.services.memory_engine.documents
+    if documents.overlap_chars * 2 >= documents.chunk_chars:
+        yield Mistake(
+            ("services", "memory_engine", "documents", "overlap_chars"),
+            f"{documents.overlap_chars} is not less than half of chunk_chars "
+            f"({documents.chunk_chars}).",
         )
 
 

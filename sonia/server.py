@@ -25,9 +25,11 @@ from sonia.gateway import Doorway, FrontDoor
 from sonia.gateway.http import routes as gateway_routes
 from sonia.health import health_routes
 from sonia.intake import Intake
+from sonia.memory.http import intakes as memory_intakes
 from sonia.memory.http import routes as memory_routes
 from sonia.router.http import routes as router_routes
 from sonia.running import Running, announce
+from sonia.tools import Workspace
 from sonia.tools.http import routes as tools_routes
 from sonia.types import Value, now, rfc3339
 from sonia.version import VERSION
@@ -159,13 +161,16 @@ def build(sonia: Sonia, ports: Mapping[str, int]) -> FrontDoor:
 
 def _intakes(sonia: Sonia, modules: Collection[str]) -> dict[str, Intake]:
     """The paths that take uploads, of every module served: `{"/memory/…": Intake(…)}`."""
+    taken: dict[str, Intake] = {}
+    if "memory" in modules:
+        taken |= memory_intakes(sonia.config.services.memory_engine)
     if "gateway" not in modules:
-        return {}
+        return taken
     sound = Intake(
         media_types=("multipart/form-data",),
         max_body_bytes=sonia.config.services.pipecat.max_audio_bytes,
     )
-    return {"/v1/audio/transcriptions": sound, "/v1/audio/translations": sound}
+    return taken | {"/v1/audio/transcriptions": sound, "/v1/audio/translations": sound}
 
 
 def _routes(sonia: Sonia, module: str) -> Router:
@@ -187,7 +192,9 @@ def _routes(sonia: Sonia, module: str) -> Router:
         case "router":
             return Router(path="/router", route_handlers=router_routes(sonia.router))
         case "memory":
-            return memory_routes(sonia.memory)
+            limit = sonia.config.services.memory_engine.documents.max_bytes
+            files = Workspace(sonia.config.workspace, limit)
+            return memory_routes(sonia.memory, sonia.documents, files)
         case "voice":
             return voice_routes(sonia.voice, sonia.speech)
         case "tools":

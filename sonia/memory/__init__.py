@@ -1,6 +1,14 @@
 """Memory: what was said, and finding it again. The ledger, the memories, the sessions."""
 
 from sonia.memory.digests import damaged
+from sonia.memory.documents.interface import (
+    Document,
+    DocumentForgotten,
+    DocumentNotFound,
+    Documents,
+    Ingested,
+    NewDocument,
+)
 from sonia.memory.interface import (
     MAX_CONTENT_CHARS,
     About,
@@ -47,6 +55,10 @@ __all__ = [
     "AlreadySuperseded",
     "Change",
     "Content",
+    "Document",
+    "DocumentForgotten",
+    "DocumentNotFound",
+    "Documents",
     "Embedder",
     "Entry",
     "EntryDamaged",
@@ -55,11 +67,13 @@ __all__ = [
     "Forget",
     "Found",
     "Hit",
+    "Ingested",
     "JobNotFound",
     "JobStatus",
     "Memory",
     "MemoryType",
     "Model",
+    "NewDocument",
     "NewEvent",
     "NewMemory",
     "NotTrusted",

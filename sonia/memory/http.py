@@ -9,7 +9,13 @@ import msgspec
 from litestar import Router, delete, get, post, put
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 
+from sonia.config import MemoryEngine
 from sonia.envelope import Envelope, answer
+from sonia.intake import Intake
+from sonia.memory.documents.arriving import FORM, JSON, Files
+from sonia.memory.documents.http import INGEST
+from sonia.memory.documents.http import routes as document_routes
+from sonia.memory.documents.interface import Documents
 from sonia.memory.interface import (
     About,
     Change,
@@ -33,6 +39,7 @@ from sonia.memory.interface import (
 )
 from sonia.types import Integrity, MemoryId, Value
 
+FORM_BYTES = 262_144  # what a form has around its file
 FORGET_WAIT_S = 10.0  # for the files; a receipt that says `settling` can be asked for again
 Limit = Annotated[int, QueryParameter(ge=1, le=1000)]
 After = Annotated[int, QueryParameter(ge=0, le=2**53)]
@@ -101,8 +108,8 @@ class Forgotten(Value):
     forgotten: bool = True
 
 
-def routes(memory: Memory) -> Router:
-    """Everything below `/memory`."""
+def routes(memory: Memory, documents: Documents, files: Files | None = None) -> Router:
+    """Everything below `/memory`. `files` is the workspace, for documents that are there."""
     return Router(
         path="/memory",
         tags=["memory"],
@@ -114,8 +121,17 @@ def routes(memory: Memory) -> Router:
             *_forgetting(memory),
             *_snapshots(memory),
             *_jobs(memory),
+            *document_routes(documents, files),
         ],
     )
+
+
+def intakes(config: MemoryEngine) -> dict[str, Intake]:
+    """The paths that take uploads."""
+    document = Intake(
+        media_types=(FORM, JSON), max_body_bytes=config.documents.max_bytes + FORM_BYTES
+    )
+    return {f"/memory{path}": document for path in INGEST}
 
 
 def _memories(memory: Memory) -> list[Any]:

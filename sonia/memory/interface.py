@@ -274,6 +274,7 @@ class Stats(Value):
     damaged: int
     coming_space: str | None = None
     coming_vectors: int = 0
+    documents: int = 0
 
 
 class Forget(Value):

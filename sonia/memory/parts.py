@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable
+from pathlib import Path
 
 import msgspec
 
@@ -12,6 +13,7 @@ from sonia.db import Database
 from sonia.envelope import correlation_id
 from sonia.events import Bus
 from sonia.forgetting import Place
+from sonia.memory.documents.sweeping import DocumentSweeper
 from sonia.memory.embedding import VectorFollower
 from sonia.memory.following import TextFollower
 from sonia.memory.interface import Embedder
@@ -22,7 +24,7 @@ Clock = Callable[[], dt.datetime]
 
 
 class Parts(msgspec.Struct, frozen=True, kw_only=True):
-    """The database, the indexes that follow it, and who makes vectors."""
+    """The database, what follows it, who makes vectors, and the folder of files that arrive."""
 
     config: MemoryEngine
     db: Database
@@ -30,6 +32,8 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     text: TextFollower
     vectors: VectorFollower
     mirror: MirrorFollower
+    documents: DocumentSweeper
+    incoming: Path
     clock: Clock
     bus: Bus
     places: tuple[Place, ...]

@@ -25,6 +25,10 @@ from sonia.memory.bounds import (
     checked,
 )
 from sonia.memory.conversing import KeepsConversations
+from sonia.memory.documents import incoming, shelf
+from sonia.memory.documents.keeping import KeepsDocuments
+from sonia.memory.documents.place import DocumentsPlace
+from sonia.memory.documents.sweeping import DocumentSweeper
 from sonia.memory.embedding import Earlier, VectorFollower
 from sonia.memory.finding import Search, find
 from sonia.memory.following import Follower, TextFollower
@@ -47,16 +51,17 @@ from sonia.memory.text import IndexDamaged
 from sonia.memory.upkeep import Upkeep
 from sonia.types import Integrity, now
 
-PLACES = (*own.PLACES, *snapshots.PLACES)
+PLACES = (DocumentsPlace(), *own.PLACES, *snapshots.PLACES)
 EMBED_BUDGET_S = 0.1  # how long a hybrid search waits for its question's vector
 
 
-class SqliteMemory(KeepsMemories, KeepsConversations, Forgets):
+class SqliteMemory(KeepsMemories, KeepsConversations, KeepsDocuments, Forgets):
     """Use `open_memory`."""
 
     def __init__(self, parts: Parts, guard: Guard, model: Model | None = None) -> None:
         KeepsMemories.__init__(self, parts)
         KeepsConversations.__init__(self, parts)
+        KeepsDocuments.__init__(self, parts)
         Forgets.__init__(self, parts)
         self._upkeep = Upkeep(parts, model)
         self._reader = Reader(parts, model) if model is not None else None
@@ -136,6 +141,7 @@ class SqliteMemory(KeepsMemories, KeepsConversations, Forgets):
                 text_documents=live.documents if (live := self._parts.text.live) else 0,
                 database_bytes=store.file_bytes(c),
                 damaged=digests.damaged_count(c),
+                documents=shelf.count(c),
             )
 
         return await self._parts.db.read(work)
@@ -160,6 +166,7 @@ class SqliteMemory(KeepsMemories, KeepsConversations, Forgets):
         counted = await self.stats()
         return {
             "memories": counted.memories,
+            "documents": counted.documents,
             "sessions": counted.sessions,
             "vectors": counted.vectors,
             "unembedded": counted.unembedded,
@@ -182,7 +189,13 @@ class SqliteMemory(KeepsMemories, KeepsConversations, Forgets):
         }
 
     def _followers(self) -> tuple[Follower, ...]:
-        return (self._parts.text, self._parts.vectors, self._parts.mirror, self._sweeper)
+        return (
+            self._parts.text,
+            self._parts.vectors,
+            self._parts.mirror,
+            self._parts.documents,
+            self._sweeper,
+        )
 
     def _vector_index(self) -> str:
         mirror = self._parts.mirror.live
@@ -193,6 +206,7 @@ class SqliteMemory(KeepsMemories, KeepsConversations, Forgets):
     async def settled(self) -> None:
         """Return when the text index and the vectors hold all that was committed before, and
         what was forgotten before is in no file."""
+        await self._parts.documents.settled()
         await asyncio.gather(self._parts.text.settled(), self._parts.vectors.settled())
         await self._parts.mirror.settled()
         await self._sweeper.settled()
@@ -224,6 +238,8 @@ async def open_memory(
     if not await db.read(partial(vectors.has_begun, space=embedder.space)):
         await db.write(partial(vectors.begin, space=embedder.space))
     mirror = MirrorFollower(db, config.search.hnsw_ef, lambda: parts.vectors.wake())
+    arriving = folder.with_name("incoming")
+    await asyncio.to_thread(incoming.clear, arriving)
     parts = Parts(
         config=config,
         db=db,
@@ -231,6 +247,8 @@ async def open_memory(
         text=TextFollower(db, folder),
         vectors=VectorFollower(db, embedder, config.search.batch_size, mirror, earlier),
         mirror=mirror,
+        documents=DocumentSweeper(db),
+        incoming=arriving,
         clock=clock,
         bus=bus,
         places=(*PLACES, *places),

@@ -95,7 +95,7 @@ def _origin_of(c: apsw.Connection, memory_id: str) -> Origin:
 def number_of(c: apsw.Connection, memory_id: str) -> int:
     """Raises `EntryNotFound`."""
     row = c.execute("SELECT number FROM memory_entries WHERE id = ?", (memory_id,)).fetchone()
-    if row is None:
+    if row is None or not _whole(c, [cast(int, row[0])]):
         raise EntryNotFound("No memory has this id.", id=memory_id)
     return cast(int, row[0])
 
@@ -103,13 +103,30 @@ def number_of(c: apsw.Connection, memory_id: str) -> int:
 def entries(c: apsw.Connection, numbers: Sequence[int]) -> dict[int, Entry]:
     """The memories with these numbers, those that are still there and undamaged."""
     found: dict[int, Entry] = {}
-    for number, digest_, *row in _stored(c, numbers):
+    for number, digest_, *row in _stored(c, _whole(c, numbers)):
         entry = rows.entry_of(row, cast("bytes | None", digest_))
         if entry is None:
             report("memory_entries", cast(int, number), rows.NOT_WRITTEN)
         else:
             found[cast(int, number)] = entry
     return found
+
+
+# A document is there whole or not at all: while it comes or goes, none of its chunks is.
+_WHOLE = "AND (document IS NULL OR document NOT IN (SELECT id FROM memory_documents WHERE hidden)) "
+
+
+def _whole(c: apsw.Connection, numbers: Sequence[int]) -> Sequence[int]:
+    """These without the chunks of documents that come or go."""
+    if c.execute("SELECT 1 FROM memory_documents WHERE hidden LIMIT 1").fetchone() is None:
+        return numbers
+    found = c.execute(
+        "SELECT number FROM memory_entries WHERE number IN (SELECT value FROM json_each(?)) "
+        "AND +document IN (SELECT id FROM memory_documents WHERE hidden)",
+        (json.dumps(numbers),),
+    )
+    hidden = {cast(int, row[0]) for row in found}
+    return [number for number in numbers if number not in hidden]
 
 
 _ENTRIES = f"SELECT number, digest, {rows.ENTRY_COLUMNS} FROM memory_entries"  # noqa: S608
@@ -330,7 +347,7 @@ def newest(
     """Numbers, newest first, of what is to be seen at the moment `at`, below `before`."""
     found = c.execute(
         "SELECT number FROM memory_entries "  # noqa: S608
-        f"WHERE {_NARROWED} {_BOUNDED} {_UNARCHIVED} "
+        f"WHERE {_NARROWED} {_BOUNDED} {_UNARCHIVED} {_WHOLE} "
         "AND (:limited IS NULL OR recorded_at <= :limited) "
         "AND (:before IS NULL OR number < :before) ORDER BY number DESC LIMIT :limit",
         {**truth(query, at), "limit": query.limit, "before": before},
@@ -347,7 +364,7 @@ def untexted_matching(
     """Number and content of the newest `limit` that the text index does not hold yet."""
     found = c.execute(
         "SELECT number, content FROM memory_entries "  # noqa: S608
-        f"WHERE text_version < version AND {_NARROWED} {_BOUNDED} {_UNARCHIVED} "
+        f"WHERE text_version < version AND {_NARROWED} {_BOUNDED} {_UNARCHIVED} {_WHOLE} "
         "ORDER BY number DESC LIMIT :limit",
         {**truth(query, at), "limit": limit},
     )

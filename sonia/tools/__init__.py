@@ -1,5 +1,6 @@
 """What Sonia can do: the face of the tools module."""
 
+from sonia.tools.files import Workspace
 from sonia.tools.http import routes
 from sonia.tools.interface import (
     ActionError,
@@ -33,6 +34,7 @@ __all__ = [
     "ToolInfo",
     "ToolNotFound",
     "Tools",
+    "Workspace",
     "open_tools",
     "routes",
 ]

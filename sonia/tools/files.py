@@ -16,7 +16,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 from sonia.errors import NotFound, PayloadTooLarge, SoniaError, StorageFull, Unavailable
 from sonia.tools.interface import FileChanged, ToolFailed
@@ -70,6 +70,14 @@ class Workspace:
         """A file's bytes. Raises `PathRefused`, `FileMissing`, `FileTooLarge`."""
         with self._folder(components(path)[:-1], path) as folder:
             return self._read(folder, _name(path), path)
+
+    def open(self, path: str) -> BinaryIO:
+        """A file, to read from its beginning. Raises `PathRefused`, `FileMissing`."""
+        with (
+            self._folder(components(path)[:-1], path) as folder,
+            _opened(folder, _name(path), path) as file,
+        ):
+            return os.fdopen(os.dup(file), "rb")
 
     def digest(self, path: str) -> str | None:
         """The SHA-256 of a file, or None when nothing has this name.

@@ -20,7 +20,7 @@ BISCUIT = {"type": "fact", "content": "My dog is called Biscuit"}
 @pytest.fixture
 async def client(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
     async with opened(tmp_path) as memory:
-        app = Litestar([routes(memory)], exception_handlers=exception_handlers())
+        app = Litestar([routes(memory, memory)], exception_handlers=exception_handlers())
         transport = httpx.ASGITransport(app=app)
         async with httpx.AsyncClient(transport=transport, base_url="http://sonia") as client:
             yield client

@@ -1,0 +1,60 @@
+"""The documents' routes, below `/memory`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from litestar import Request, delete, get, post
+from litestar.params import FromPath, FromQuery, QueryParameter
+
+from sonia.client import while_connected
+from sonia.envelope import Envelope, answer
+from sonia.memory.documents.arriving import Files, arrived
+from sonia.memory.documents.interface import Document, DocumentForgotten, Documents, Ingested
+from sonia.memory.interface import Entry
+
+Limit = Annotated[int, QueryParameter(ge=1, le=1000)]
+Offset = Annotated[int, QueryParameter(ge=0, le=2**53)]
+ROOTS = ("/v1/workspace", "/api/v1/workspace")
+INGEST = tuple(f"{root}/ingest" for root in ROOTS)
+
+
+def routes(documents: Documents, files: Files | None) -> list[Any]:
+    """Handlers; `files` is the workspace that `{path}` names a file of."""
+
+    @post(list(INGEST), status_code=200)
+    async def ingest(request: Request[Any, Any, Any]) -> Envelope[Ingested]:
+        async with documents.incoming() as incoming:
+            kind = request.headers.get("content-type", "")
+            new = await arrived(request.receive, kind, incoming, files)
+            work = documents.ingest(incoming, new)
+            return answer(await while_connected(request.receive, work))
+
+    @get([f"{root}/documents" for root in ROOTS])
+    async def listed(
+        user_id: FromQuery[str | None] = None,
+        source: FromQuery[str | None] = None,
+        before: FromQuery[str | None] = None,
+        limit: Limit = 100,
+    ) -> Envelope[tuple[Document, ...]]:
+        return answer(
+            await documents.documents(user_id=user_id, source=source, before=before, limit=limit)
+        )
+
+    one = [f"{root}/documents/{{document_id:str}}" for root in ROOTS]
+
+    @get(one)
+    async def document(document_id: FromPath[str]) -> Envelope[Document]:
+        return answer(await documents.document(document_id))
+
+    @delete(one, status_code=200)
+    async def forget_document(document_id: FromPath[str]) -> Envelope[DocumentForgotten]:
+        return answer(await documents.forget_document(document_id))
+
+    @get([f"{path}/chunks" for path in one])
+    async def chunks(
+        document_id: FromPath[str], offset: Offset = 0, limit: Limit = 100
+    ) -> Envelope[tuple[Entry, ...]]:
+        return answer(await documents.chunks(document_id, offset=offset, limit=limit))
+
+    return [ingest, listed, document, forget_document, chunks]
