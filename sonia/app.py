@@ -20,7 +20,7 @@ from sonia.control import PLACES as CONTROLS_PLACES
 from sonia.control import Control, Operator, chain, open_control, open_operator
 from sonia.db import Database, open_database
 from sonia.errors import ConfigurationError
-from sonia.events import Bus
+from sonia.events import Bus, Forgotten
 from sonia.forgetting import apply_tombstones
 from sonia.gateway import PLACES as GATEWAYS_PLACES
 from sonia.gateway import Answers, Keyring, Responses, Turns, open_answers, open_turns
@@ -144,7 +144,8 @@ async def open_sonia(config: Config, *, modules: Collection[str] = MODULES) -> A
         routing = _with_folder(config)
         if not TALKING.intersection(modules):
             routing = _without_chat(config)
-        router = await enter(open_router(routing, services.memory_engine.embeddings, weights))
+        router = await enter(open_router(routing, services.memory_engine.embeddings, weights, db))
+        stack.callback(bus.subscribe(Forgotten, router.forget))
         memory = await enter(
             open_memory(
                 services.memory_engine,

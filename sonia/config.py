@@ -145,6 +145,22 @@ def _default_profiles() -> dict[str, tuple[str, ...]]:
     return {DEFAULT_PROFILE: (LOCAL_DEFAULT,)}
 
 
+class Limit(Section, frozen=True, kw_only=True):
+    """The most that may be used; 0 is no limit."""
+
+    usd: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    tokens: Annotated[int, msgspec.Meta(ge=0)] = 0
+
+
+class Budgets(Section, frozen=True, kw_only=True):
+    """What models outside may take. A day is one of UTC."""
+
+    on_limit: Literal["refuse", "ask", "local"] = "refuse"
+    day: Limit = Limit()
+    user_day: Limit = Limit()
+    session: Limit = Limit()
+
+
 class ModelRouter(Listen, frozen=True, kw_only=True):
     """Which model answers."""
 
@@ -157,6 +173,7 @@ class ModelRouter(Listen, frozen=True, kw_only=True):
     breaker_failures: Positive = 5
     breaker_open_s: Seconds = 30.0
     offline: bool = False
+    budgets: Budgets = Budgets()
 
 
 class EmbeddingModel(Section, frozen=True, kw_only=True):

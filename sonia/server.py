@@ -190,7 +190,9 @@ def _routes(sonia: Sonia, module: str) -> Router:
                 keyring=sonia.keyring,
             )
         case "router":
-            return Router(path="/router", route_handlers=router_routes(sonia.router))
+            return Router(
+                path="/router", route_handlers=router_routes(sonia.router, sonia.operator)
+            )
         case "memory":
             limit = sonia.config.services.memory_engine.documents.max_bytes
             files = Workspace(sonia.config.workspace, limit)

@@ -13,6 +13,8 @@ from contextlib import asynccontextmanager
 from sonia.errors import NotFound, SoniaError
 from sonia.router import (
     BreakerInfo,
+    BudgetInfo,
+    BudgetScope,
     ChatEvent,
     ChatRequest,
     Embeddings,
@@ -22,6 +24,7 @@ from sonia.router import (
     Route,
     TextDelta,
     ToolCallProposed,
+    UsageRow,
 )
 from sonia.types import Message, ToolCall, Usage
 from tests.memory_given import HashingEmbedder
@@ -101,6 +104,18 @@ class ScriptedRouter:
 
     def providers(self) -> tuple[ProviderInfo, ...]:
         return (ProviderInfo(name="local", state="ready", models=(MODEL,)),)
+
+    async def usage(self, since: str, user_id: str | None = None) -> tuple[UsageRow, ...]:
+        return ()
+
+    def budgets(self) -> tuple[BudgetInfo, ...]:
+        return ()
+
+    async def allow(self, scope: BudgetScope, key: str, *, tokens: int, usd: float) -> BudgetInfo:
+        raise NotFound("There are no budgets.")
+
+    async def remote_models(self, provider: str) -> tuple[str, ...]:
+        return ()
 
     def breakers(self) -> tuple[BreakerInfo, ...]:
         return ()

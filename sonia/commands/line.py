@@ -19,6 +19,7 @@ COMMANDS = (
     "approvals",
     "models",
     "keys",
+    "usage",
     "config",
     "doctor",
     "backup",

@@ -25,7 +25,6 @@ _REASONS = {
     "length": "max_tokens",
     "tool_calls": "tool_use",
     "content_filter": "refusal",
-    "content_filter": "refusal",
 }
 _PING = b'event: ping\ndata: {"type":"ping"}\n\n'
 _SAYS = b'event: content_block_delta\ndata: {"type":"content_block_delta","index":%d,"delta":'

@@ -4,6 +4,8 @@ from sonia.router.answering import JsonAnswers
 from sonia.router.interface import (
     AnswerCut,
     BreakerInfo,
+    BudgetInfo,
+    BudgetScope,
     ChatEvent,
     ChatRequest,
     ContextExceeded,
@@ -20,12 +22,15 @@ from sonia.router.interface import (
     TextDelta,
     TokenLikelihood,
     ToolCallProposed,
+    UsageRow,
 )
 from sonia.router.service import FallbackRouter, open_router
 
 __all__ = [
     "AnswerCut",
     "BreakerInfo",
+    "BudgetInfo",
+    "BudgetScope",
     "ChatEvent",
     "ChatRequest",
     "ContextExceeded",
@@ -44,5 +49,6 @@ __all__ = [
     "TextDelta",
     "TokenLikelihood",
     "ToolCallProposed",
+    "UsageRow",
     "open_router",
 ]

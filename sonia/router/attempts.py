@@ -10,12 +10,16 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, nullcontext
+from typing import Protocol
 
 import msgspec
 
 from sonia.errors import RateLimited, SoniaError, Unavailable, UpstreamError, UpstreamTimeout
 from sonia.router.backends.base import Backend
+from sonia.router.backends.facts import Price
+from sonia.router.backends.refusals import NotConfigured
 from sonia.router.breaker import Breaker, BreakerOpen, counts
+from sonia.router.budgets import BudgetReached, Reservation
 from sonia.router.interface import (
     AnswerCut,
     ChatEvent,
@@ -58,12 +62,32 @@ class Trial(msgspec.Struct, frozen=True):
     message: str
 
 
+class Paying(Protocol):
+    """Whoever pays for calls."""
+
+    @property
+    def on_limit(self) -> str: ...
+
+    async def reserve(
+        self, request: ChatRequest, model: str, price: Price | None, *, local: bool
+    ) -> Reservation:
+        """Raises when there is not enough left."""
+        ...
+
+
 class Answering:
     """Use `events` once. `trials` are the calls that failed, in order."""
 
     def __init__(
-        self, request: ChatRequest, candidates: Sequence[Candidate], patience: Patience
+        self,
+        request: ChatRequest,
+        candidates: Sequence[Candidate],
+        patience: Patience,
+        books: Paying,
+        spare: Callable[[], Candidate | None] = lambda: None,
     ) -> None:
+        self._books = books
+        self._spare = spare
         self.trials: list[Trial] = []
         self.model = ""
         self._request = request
@@ -95,7 +119,7 @@ class Answering:
             except SoniaError as error:
                 failure = error
             self.trials.append(Trial(candidate.id, failure.code, failure.message))
-            if isinstance(failure, BreakerOpen):
+            if isinstance(failure, BreakerOpen | NotConfigured):  # nobody was called
                 calls -= 1
             if self._proposed or self._late():
                 break
@@ -108,6 +132,9 @@ class Answering:
     async def _next(self, candidate: Candidate, failure: SoniaError) -> None:
         """Leave the right candidate in front, and wait where waiting helps."""
         self._queue.popleft()
+        if isinstance(failure, BudgetReached):
+            self._degrade()
+            return
         tries = self._tries[candidate.id] = self._tries.get(candidate.id, 0) + 1
         if tries > self._patience.retries or not may_pass(failure):
             return
@@ -123,12 +150,32 @@ class Answering:
         await self._patience.pause(wait_s)
         self._queue.appendleft(candidate)
 
+    def _degrade(self) -> None:
+        """Leave only models that cost nothing, where configured; else none."""
+        local = [one for one in self._queue if one.breaker is None]
+        if self._books.on_limit != "local":
+            local = []
+        elif not local and (spare := self._spare()):
+            local = [spare]
+        self._queue = deque(local)
+
     async def _called(
         self, stack: AsyncExitStack, candidate: Candidate
     ) -> AsyncIterator[ChatEvent]:
         """One call. Raises whatever ends it before `Finished`."""
+        price = candidate.backend.facts(candidate.name).price
+        reserved = await self._books.reserve(
+            self._request, candidate.id, price, local=candidate.breaker is None
+        )
+        stack.callback(reserved.unspent)
         joint = Joint(self.said, again=is_document(self._request)) if self._said else None
-        events, event = await self._first(stack, candidate)
+        before = len(self._said)
+        try:
+            events, event = await self._first(stack, candidate)
+        except UpstreamTimeout:  # it may have read all of the prompt
+            reserved.broke("")
+            raise
+        stack.callback(lambda: reserved.broke("".join(self._said[before:])))
         while not isinstance(event, Finished):
             if isinstance(event, ToolCallProposed):
                 self._proposed = True
@@ -142,6 +189,7 @@ class Answering:
             self._said.append(text)
             yield TextDelta(text=text)
         self.model = candidate.id
+        reserved.finished(event)
         yield self._end(event)
 
     async def _later(self, events: AsyncIterator[ChatEvent], breaker: Breaker | None) -> ChatEvent:

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 import msgspec
 from litestar import Request, Response, get, post
 from litestar.handlers import HTTPRouteHandler
-from litestar.params import FromPath, FromQuery, JSONBody
+from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from litestar.response import ServerSentEvent, ServerSentEventMessage
 
 from sonia.client import while_connected
 from sonia.envelope import Envelope, answer, describe
-from sonia.errors import NotFound, SoniaError
+from sonia.errors import Forbidden, NotFound, SoniaError
 from sonia.router.interface import (
     AnswerCut,
     BreakerInfo,
+    BudgetInfo,
+    BudgetScope,
     ChatEvent,
     ChatRequest,
     Finished,
@@ -28,13 +31,15 @@ from sonia.router.interface import (
     Router,
     TextDelta,
     ToolCallProposed,
+    UsageRow,
 )
 from sonia.router.service import DEFAULT_PROFILE
-from sonia.types import DEFAULT_USER, Message, ToolCall, ToolSpec, Usage, Value
+from sonia.types import DEFAULT_USER, Message, ToolCall, ToolSpec, Usage, Value, now
 
 MAX_TEXTS = 256
 MAX_MESSAGES = 1000
 MAX_STOPS = 4
+Days = Annotated[int, QueryParameter(ge=1, le=3660)]
 Content = Annotated[str, msgspec.Meta(max_length=200_000)]
 
 
@@ -116,14 +121,47 @@ class Breakers(Value):
     breakers: tuple[BreakerInfo, ...]
 
 
+class Used(Value):
+    """`GET /usage`: by day and model, newest first; budgets that were used since the start."""
+
+    usage: tuple[UsageRow, ...]
+    budgets: tuple[BudgetInfo, ...]
+
+
+class AllowBody(Value):
+    """`POST /usage/allow`: by how much a budget may be passed; `key` is the user or session."""
+
+    scope: BudgetScope
+    key: Annotated[str, msgspec.Meta(max_length=128)] = ""
+    usd: Annotated[float, msgspec.Meta(ge=0, le=1_000_000)] = 0.0
+    tokens: Annotated[int, msgspec.Meta(ge=0, le=10**12)] = 0
+
+
+class Operator(Protocol):
+    """Knows the operator's token."""
+
+    def check(self, authorization: str | None) -> None:
+        """Raises `Unauthorized`."""
+        ...
+
+
+class ModelNames(Value):
+    """`GET /models/{provider}/listed`: what the provider itself says it has."""
+
+    models: tuple[str, ...]
+
+
 class Models(Value):
     """`GET /models`."""
 
     models: tuple[ModelInfo, ...]
 
 
-def routes(router: Router) -> list[HTTPRouteHandler]:
-    """The handlers, to be mounted under the module's prefix."""
+def routes(router: Router, operator: Operator | None = None) -> list[HTTPRouteHandler]:
+    """The handlers, to be mounted under the module's prefix.
+
+    Allowing more than a budget needs the operator's token; without an `operator` nobody can.
+    """
 
     @post("/chat", status_code=200)
     async def chat(data: JSONBody[ChatBody], request: Request[Any, Any, Any]) -> Response[Any]:
@@ -154,7 +192,15 @@ def routes(router: Router) -> list[HTTPRouteHandler]:
             )
         )
 
-    return [chat, select, route, embeddings, *_listings(router), *_breakers(router)]
+    return [
+        chat,
+        select,
+        route,
+        embeddings,
+        *_listings(router),
+        *_breakers(router),
+        *_usage(router, operator),
+    ]
 
 
 def _listings(router: Router) -> list[HTTPRouteHandler]:
@@ -173,7 +219,30 @@ def _listings(router: Router) -> list[HTTPRouteHandler]:
             raise NotFound(f"No provider {provider!r}. There are: {', '.join(known)}.", known=known)
         return answer(Models(models=tuple(m for m in router.models() if m.provider == provider)))
 
-    return [providers, models, models_of]
+    @get("/models/{provider:str}/listed")
+    async def models_listed(provider: FromPath[str]) -> Envelope[ModelNames]:
+        return answer(ModelNames(models=await router.remote_models(provider)))
+
+    return [providers, models, models_of, models_listed]
+
+
+def _usage(router: Router, operator: Operator | None) -> list[HTTPRouteHandler]:
+    @get("/usage")
+    async def usage(days: Days = 30, user_id: FromQuery[str | None] = None) -> Envelope[Used]:
+        since = (now() - dt.timedelta(days=days - 1)).date().isoformat()
+        rows = await router.usage(since, user_id)
+        return answer(Used(usage=rows, budgets=router.budgets()))
+
+    @post("/usage/allow", status_code=200)
+    async def allow(
+        data: JSONBody[AllowBody], request: Request[Any, Any, Any]
+    ) -> Envelope[BudgetInfo]:
+        if operator is None:
+            raise Forbidden("Nobody can allow more here.")
+        operator.check(request.headers.get("authorization"))
+        return answer(await router.allow(data.scope, data.key, tokens=data.tokens, usd=data.usd))
+
+    return [usage, allow]
 
 
 def _breakers(router: Router) -> list[HTTPRouteHandler]:

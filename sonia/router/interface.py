@@ -18,6 +18,7 @@ from sonia.errors import InvalidRequest, NotFound, Unavailable, UpstreamError
 from sonia.types import DEFAULT_USER, Message, ToolCall, ToolSpec, Usage, Value
 
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
+BudgetScope = Literal["day", "user", "session"]
 BreakerState = Literal["closed", "open", "half_open"]
 ProviderState = Literal["ready", "warming", "unconfigured", "down"]
 
@@ -180,6 +181,32 @@ class BreakerInfo(Value):
     probe_in_s: float | None = None
 
 
+class UsageRow(Value):
+    """What one model took on one day (UTC). `unpriced_calls` are in no sum of money."""
+
+    day: str
+    model: str
+    calls: int
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+    cost_usd: float
+    unpriced_calls: int
+
+
+class BudgetInfo(Value):
+    """One budget, grants included; a limit of 0 is none. `key` is the user or session."""
+
+    scope: str
+    key: str
+    limit_tokens: int
+    limit_usd: float
+    spent_tokens: int
+    spent_usd: float
+    reserved_tokens: int
+    reserved_usd: float
+
+
 @runtime_checkable
 class Embeddings(Protocol):
     """Text to unit vectors. Fits memory's `Embedder`."""
@@ -239,6 +266,22 @@ class Router(Protocol):
         images: bool = False,
     ) -> Route:
         """Explain where `chat` would go with a prompt of about `tokens`. Deterministic."""
+        ...
+
+    async def usage(self, since: str, user_id: str | None = None) -> tuple[UsageRow, ...]:
+        """By day and model, newest first, from the day `since` (`2026-11-26`) on."""
+        ...
+
+    def budgets(self) -> tuple[BudgetInfo, ...]:
+        """Those that were used since the start."""
+        ...
+
+    async def allow(self, scope: BudgetScope, key: str, *, tokens: int, usd: float) -> BudgetInfo:
+        """Let a budget be passed by so much, once. Raises `Conflict` where limits are final."""
+        ...
+
+    async def remote_models(self, provider: str) -> tuple[str, ...]:
+        """The ids that a provider lists itself. Raises `NotFound`, and what calling it raises."""
         ...
 
     def breakers(self) -> tuple[BreakerInfo, ...]:

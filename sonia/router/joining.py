@@ -67,7 +67,7 @@ class Joint:
         if held.startswith(self._said):
             return held[len(self._said) :]
         begins = _common(held, self._said)
-        if self._again or begins >= 3 * LEAST_OVERLAP_CHARS:
+        if self._again or begins >= 2 * LEAST_OVERLAP_CHARS:
             raise AnswerCut("The answer broke, and the next model gave another one.")
         longest = min(len(held), len(self._said))
         for length in range(longest, LEAST_OVERLAP_CHARS - 1, -1):

@@ -10,10 +10,13 @@ from pathlib import Path
 import msgspec
 
 from sonia.config import EmbeddingModel, Local, ModelRouter
+from sonia.db import Database
 from sonia.errors import InvalidRequest, NotFound, Unavailable
+from sonia.events import Forgotten
 from sonia.log import get_logger
 from sonia.router.attempts import Answering, Candidate, Patience
 from sonia.router.backends.base import Backend, WeightsSource
+from sonia.router.backends.direct import DirectBackend
 from sonia.router.backends.facts import load_facts
 from sonia.router.backends.gguf import model_files
 from sonia.router.backends.local import LocalBackend
@@ -21,9 +24,12 @@ from sonia.router.backends.remotes import remote_backends
 from sonia.router.backends.wire import open_wire
 from sonia.router.background import open_background
 from sonia.router.breaker import Breaker
+from sonia.router.budgets import Books, open_books
 from sonia.router.embeddings import OpenEmbeddings, open_embeddings
 from sonia.router.interface import (
     BreakerInfo,
+    BudgetInfo,
+    BudgetScope,
     ChatEvent,
     ChatRequest,
     ContextExceeded,
@@ -32,6 +38,7 @@ from sonia.router.interface import (
     ModelNotFound,
     ProviderInfo,
     Route,
+    UsageRow,
 )
 from sonia.router.markers import harmless_message, harmless_tool
 from sonia.types import Message
@@ -44,7 +51,10 @@ LEAST_CHARS_PER_TOKEN = 4  # a prompt is passed over only where it surely doesn'
 
 @asynccontextmanager
 async def open_router(
-    config: ModelRouter, embeddings: EmbeddingModel, weights: WeightsSource
+    config: ModelRouter,
+    embeddings: EmbeddingModel,
+    weights: WeightsSource,
+    db: Database | None = None,
 ) -> AsyncIterator[FallbackRouter]:
     """Enter at once; models are fetched and loaded behind. Leaving stops and frees them.
 
@@ -59,7 +69,8 @@ async def open_router(
         vectors = open_embeddings(embeddings, config, weights, background)
         local = LocalBackend(config.providers.local, weights, background, at_once, found)
         remote = remote_backends(config.providers, wire, offline=config.offline)
-        yield FallbackRouter(config, local, remote, vectors)
+        async with open_books(config.budgets, db, background) as books:
+            yield FallbackRouter(config, local, remote, vectors, books)
 
 
 class FallbackRouter:
@@ -71,9 +82,11 @@ class FallbackRouter:
         local: LocalBackend,
         remote: Sequence[Backend],
         embeddings: OpenEmbeddings,
+        books: Books | None = None,
         pause: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         self._config = config
+        self._books = books or Books(config.budgets, None)
         self._patience = Patience(
             first_token_s=config.first_token_timeout_s,
             total_s=config.total_timeout_s,
@@ -104,7 +117,8 @@ class FallbackRouter:
             messages=tuple(map(harmless_message, request.messages)),
             tools=tuple(map(harmless_tool, request.tools)),
         )
-        answering = Answering(request, await self._suited(candidates, request), self._patience)
+        suited = await self._suited(candidates, request)
+        answering = Answering(request, suited, self._patience, self._books, self._spare)
         try:
             async with aclosing(answering.events()) as events:
                 first = await anext(events)
@@ -150,6 +164,27 @@ class FallbackRouter:
             reason=why,
             passed_over=over,
         )
+
+    async def usage(self, since: str, user_id: str | None = None) -> tuple[UsageRow, ...]:
+        await self._books.flush()
+        return await self._books.used(since, user_id)
+
+    def budgets(self) -> tuple[BudgetInfo, ...]:
+        return self._books.budgets()
+
+    async def allow(self, scope: BudgetScope, key: str, *, tokens: int, usd: float) -> BudgetInfo:
+        return await self._books.allow(scope, key, tokens, usd)
+
+    async def remote_models(self, provider: str) -> tuple[str, ...]:
+        backend = self._backends.get(provider)
+        if not isinstance(backend, DirectBackend):
+            known = [b.name for b in self._backends.values() if isinstance(b, DirectBackend)]
+            raise NotFound(f"{provider!r} lists no models. Ask one of: {', '.join(known)}.")
+        return tuple(f"{provider}/{name}" for name in await backend.remote_models())
+
+    async def forget(self, fact: Forgotten) -> None:
+        """Keep the sums of usage, not whose they were."""
+        await self._books.forget(fact.user_ids)
 
     def breakers(self) -> tuple[BreakerInfo, ...]:
         return tuple(breaker.info() for breaker in self._breakers.values())
@@ -211,6 +246,11 @@ class FallbackRouter:
                 f"No model {model!r}. There are: {', '.join(known)}.", model=model, known=known
             )
         return backend, name
+
+    def _spare(self) -> Candidate | None:
+        """A local model, for when the budget is gone and the profile has none."""
+        models = self._local.models()
+        return self._candidate(models[0].id) if models else None
 
     def _candidate(self, model: str) -> Candidate:
         backend, name = self._find(model)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from sonia.config import Custom, Local, Ollama, Paid, Providers, Secret
@@ -35,6 +36,7 @@ class Upstream:
         self.headers = ""
         self.lines: Lines = []
         self.fault: str = ""
+        self.respond: Callable[[dict[str, Any]], Lines] | None = None
         self.gone = asyncio.Event()
         self.tasks: set[asyncio.Task[None]] = set()
 
@@ -70,7 +72,7 @@ class Upstream:
             f"HTTP/1.1 {self.status}\r\nContent-Type: {self.kind}\r\n{self.headers}"
             "Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n".encode()
         )
-        for line in self.lines:
+        for line in self.respond(body) if self.respond else self.lines:
             data = line.encode()
             writer.write(b"%x\r\n%s\r\n" % (len(data), data))
             await writer.drain()
@@ -151,9 +153,10 @@ def _anthropic_end(reason: str) -> list[dict[str, Any]]:
     ]
 
 
-def text_lines(dialect: str, *, whole: bool = True) -> Lines:
-    """ "Hello there" in the dialect; not `whole`: without the reason and the end."""
-    words = ["Hello", " there"]
+def text_lines(
+    dialect: str, words: Sequence[str] = ("Hello", " there"), *, whole: bool = True
+) -> Lines:
+    """The words in the dialect; not `whole`: without the reason and the end."""
     if dialect == "ollama":
         rows = [_ollama_row({"role": "assistant", "content": word}) for word in words]
         end = _ollama_row({"role": "assistant", "content": ""}, done=True)

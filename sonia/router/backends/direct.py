@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from sonia.config import Secret
-from sonia.errors import SoniaError, Unavailable
+from sonia.errors import SoniaError
 from sonia.router.backends.answers import Answer
 from sonia.router.backends.base import estimated_tokens, load_validation
 from sonia.router.backends.dialect import Dialect, Reader
 from sonia.router.backends.facts import FREE, ModelFacts, Price, known_facts
-from sonia.router.backends.refusals import Refusals
+from sonia.router.backends.refusals import NotConfigured, Refusals
 from sonia.router.backends.wire import Wire, leave
 from sonia.router.interface import ChatEvent, ChatRequest, Finished, ModelInfo, ProviderInfo
 from sonia.types import Message
@@ -114,7 +114,7 @@ class DirectBackend:
         self, model: str, request: ChatRequest
     ) -> AsyncIterator[AsyncIterator[ChatEvent]]:
         if missing := self._provider.missing:
-            raise Unavailable(f"{self.name} is not configured: {missing}.", field=self.name)
+            raise NotConfigured(f"{self.name} is not configured: {missing}.", field=self.name)
         if request.tools:
             await _validation_ready()
         answer = Answer(
@@ -135,7 +135,7 @@ class DirectBackend:
     async def remote_models(self) -> tuple[str, ...]:
         """The names that the provider itself lists. Raises our errors."""
         if missing := self._provider.missing:
-            raise Unavailable(f"{self.name} is not configured: {missing}.", field=self.name)
+            raise NotConfigured(f"{self.name} is not configured: {missing}.", field=self.name)
         base = self._provider.base_url.rstrip("/")
         if self._provider.lists == "ollama":
             rows = (await self._json("GET", f"{base}/api/tags", None)).get("models", [])

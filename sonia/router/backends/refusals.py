@@ -24,6 +24,12 @@ class KeyRefused(UpstreamError):
     retryable = False
 
 
+class NotConfigured(Unavailable):
+    """A key or an address is missing, or nothing outside may be called."""
+
+    retryable = False
+
+
 class RequestRefused(UpstreamError):
     """The provider found fault with the request: asking again does not help."""
 

@@ -17,10 +17,11 @@ from typing import Any
 import msgspec
 
 from sonia.config import Custom, Ollama, Secret
-from sonia.errors import InvalidRequest, Unavailable
+from sonia.errors import InvalidRequest
 from sonia.router.backends.answers import wire_name
 from sonia.router.backends.base import estimated_tokens, load_validation
 from sonia.router.backends.facts import ModelFacts, known_facts
+from sonia.router.backends.refusals import NotConfigured
 from sonia.router.backends.remote_errors import Seam
 from sonia.router.backends.remote_stream import answer_events
 from sonia.router.interface import ChatEvent, ChatRequest, ModelInfo, ProviderInfo
@@ -154,7 +155,7 @@ class RemoteBackend:
 
     def _check(self) -> None:
         if self._missing:
-            raise Unavailable(f"{self.name} is not configured: {self._missing}.", field=self.name)
+            raise NotConfigured(f"{self.name} is not configured: {self._missing}.", field=self.name)
 
     def _arguments(self, model: str, request: ChatRequest) -> dict[str, Any]:
         arguments: dict[str, Any] = {
