@@ -18,6 +18,7 @@ from sonia.memory.columns import digest
 from sonia.types import Damage
 
 BATCH = 500
+CHECKED_AT_ONCE = 100  # a few milliseconds, between which a check behind can rest
 UNREADABLE = b""  # the digest of nothing: the row stays damaged
 
 
@@ -93,10 +94,10 @@ def _batch(c: apsw.Connection, table: Table, after: Sequence[Any]) -> list[_Foun
     try:
         rows_ = c.execute(
             f"SELECT {table.keys}, digest, {table.columns} {bounds}",
-            (*after, BATCH),
+            (*after, CHECKED_AT_ONCE),
         ).fetchall()
     except (UnicodeDecodeError, apsw.CorruptError):
-        keys = c.execute(f"SELECT {table.keys} {bounds}", (*after, BATCH)).fetchall()
+        keys = c.execute(f"SELECT {table.keys} {bounds}", (*after, CHECKED_AT_ONCE)).fetchall()
         return [(key, _read(c, table, key)) for key in keys]
     return [(row[:width], row[width:]) for row in rows_]
 

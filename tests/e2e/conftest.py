@@ -48,6 +48,7 @@ class Server:
             **{f"SONIA__SERVICES__{name}__PORT": "0" for name in SERVICES.values()},
             **environment,
         }
+        self.data = Path(self.environment["SONIA__PATHS__DATA"])
         self.cwd = ROOT
         self.process: subprocess.Popen[str] | None = None
         self.running: Running | None = None

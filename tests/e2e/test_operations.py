@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
 
+from sonia.db import connect
 from sonia.running import read
+from tests.disk_given import resize, small_disk
 from tests.e2e.conftest import ROOT, Server
 
 
@@ -65,3 +69,71 @@ def test_backups_are_made_checked_and_restored_as_the_document_says(
         assert "All is what was written" in done.stdout
         assert "control_ledger" in done.stdout
     assert read(server.data) is None
+
+
+def test_r05_a_damaged_row_is_named_by_the_check_and_by_the_status(
+    start: Callable[..., Server],
+) -> None:
+    server = start(None, "--only", "gateway,memory,control")
+    with server.client("memory-engine") as memory:
+        for content in ("Owls see at night.", "Moles dig by day."):
+            memory.post("/store", json={"type": "fact", "content": content})
+    server.end()
+    with closing(connect(server.data / "sonia.db")) as c:
+        c.execute("UPDATE memory_entries SET content = 'Owls see nothing.' WHERE number = 1")
+
+    offline = server.command("check")
+    server.start()
+    try:
+        online = server.command("check")
+        with server.client("memory-engine") as memory:
+            found = memory.post("/search", json={"query": ""}).json()["data"]["hits"]
+            status = memory.get("/status").json()
+    finally:
+        server.end()
+
+    for done in (offline, online):
+        assert done.returncode == 1, done.stderr
+        assert "memory_entries 1: its SHA-256" in done.stdout
+        assert "sonia backup restore" in done.stdout
+    assert [hit["entry"]["content"] for hit in found] == ["Moles dig by day."]
+    assert status["detail"]["damaged"] == 1
+
+
+def test_r03_a_full_disk_is_told_and_reading_and_forgetting_go_on(
+    start: Callable[..., Server], tmp_path: Path
+) -> None:
+    with small_disk(tmp_path / "disk", 16 * 1024 * 1024) as disk:
+        server = start(
+            tmp_path / "home",
+            "--only",
+            "gateway,memory,control",
+            SONIA__PATHS__DATA=str(disk / "data"),
+        )
+        try:
+            _fill_and_free(server, disk)
+        finally:
+            server.end()
+
+
+def _fill_and_free(server: Server, disk: Path) -> None:
+    with server.client("memory-engine") as memory:
+        kept = []
+        while True:
+            body = {"type": "fact", "content": f"Geese {len(kept)} " + "z" * 60_000}
+            answer = memory.post("/store", json=body)
+            if answer.status_code != 200:
+                break
+            kept.append(answer.json()["data"]["id"])
+        assert answer.status_code == 507
+        assert answer.json()["error"]["retryable"] is True
+        assert memory.get(f"/recall/{kept[-1]}").status_code == 200
+        assert memory.get("/status").json()["detail"]["storage"]["writable"] is False
+        assert memory.get("/healthz").status_code == 200
+        assert memory.delete(f"/recall/{kept[0]}").status_code == 200
+        assert memory.get(f"/recall/{kept[0]}").status_code == 404
+
+        resize(disk, 128 * 1024 * 1024)
+        assert memory.post("/store", json=body).status_code == 200
+        assert memory.post("/check").json()["data"]["ok"] is True
+        assert memory.get("/status").json()["detail"]["storage"]["writable"] is True
