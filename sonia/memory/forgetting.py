@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from sonia.errors import InvalidRequest, Unavailable
+from sonia.errors import InvalidRequest, SoniaError, Unavailable
 from sonia.events import Forgotten
 from sonia.forgetting import (
     TOMBSTONES,
@@ -28,6 +28,7 @@ from sonia.forgetting import (
     tombstones,
     write_tombstones,
 )
+from sonia.log import get_logger
 from sonia.memory import ledger, receipts, store
 from sonia.memory.bounds import checked, checked_text
 from sonia.memory.columns import micros
@@ -141,9 +142,14 @@ class Forgets:
         return await self._parts.db.read(partial(receipts.find, receipt_id=known_id))
 
     async def resume(self) -> None:
-        """Erase what an earlier process had noted and not erased."""
-        for receipt_id in await self._parts.db.read(partial(receipts.open_ones, state="erasing")):
-            await self._erase_rows(receipt_id)
+        """Erase what an earlier process had noted and not erased; what fails is tried again."""
+        try:
+            for receipt_id in await self._parts.db.read(
+                partial(receipts.open_ones, state="erasing")
+            ):
+                await self._erase_rows(receipt_id)
+        except SoniaError as error:  # a full disk must not keep her from starting
+            get_logger("memory-engine").error("not forgotten yet", reason=error.message)
 
     async def _erase_rows(self, receipt_id: str) -> None:
         note = self._parts.note("memory.forgotten")

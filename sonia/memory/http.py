@@ -228,8 +228,8 @@ def _queries(memory: Memory) -> list[Any]:
         return answer(await memory.about(name, user_id=user_id, limit=limit, before=older))
 
     @get("/query/stats")
-    async def stats() -> Envelope[Stats]:
-        return answer(await memory.stats())
+    async def stats(user_id: FromQuery[str | None] = None) -> Envelope[Stats]:
+        return answer(await memory.stats(user_id))
 
     @post("/check", status_code=200)
     async def check() -> Envelope[Integrity]:

@@ -436,8 +436,8 @@ class Memory(Protocol):
         """Newest first, older than `before`. Raises `EntryNotFound`."""
         ...
 
-    async def stats(self) -> Stats:
-        """Count."""
+    async def stats(self, user_id: str | None = None) -> Stats:
+        """Count. With a person, memories, events and sessions are theirs; the rest is all's."""
         ...
 
     async def append(

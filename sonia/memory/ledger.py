@@ -111,9 +111,12 @@ def _event(number: int, row: Sequence[Any]) -> Event:
     )
 
 
-def count(c: apsw.Connection) -> int:
+def count(c: apsw.Connection, user_id: str | None = None) -> int:
     """Rows ever written."""
-    return cast(int, c.execute("SELECT count(*) FROM memory_events").fetchall()[0][0])
+    rows = c.execute(
+        "SELECT count(*) FROM memory_events WHERE ?1 IS NULL OR user_id = ?1", (user_id,)
+    )
+    return cast(int, rows.fetchall()[0][0])
 
 
 # --- turns -------------------------------------------------------------------------------
@@ -266,9 +269,12 @@ def close_session(c: apsw.Connection, session_id: str) -> list[int]:
     return [cast(int, row[0]) for row in said]
 
 
-def session_count(c: apsw.Connection) -> int:
+def session_count(c: apsw.Connection, user_id: str | None = None) -> int:
     """Open sessions."""
-    return cast(int, c.execute("SELECT count(*) FROM memory_sessions").fetchall()[0][0])
+    rows = c.execute(
+        "SELECT count(*) FROM memory_sessions WHERE ?1 IS NULL OR user_id = ?1", (user_id,)
+    )
+    return cast(int, rows.fetchall()[0][0])
 
 
 def _session(

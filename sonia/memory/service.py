@@ -23,6 +23,7 @@ from sonia.memory import places as own
 from sonia.memory.bounds import (
     check_moment,
     checked,
+    checked_text,
 )
 from sonia.memory.conversing import KeepsConversations
 from sonia.memory.documents import incoming, shelf
@@ -121,18 +122,19 @@ class SqliteMemory(KeepsMemories, KeepsConversations, KeepsDocuments, Forgets):
         made = await self._parts.vectors.asking().embed([text])
         return made.reshape(-1)
 
-    async def stats(self) -> Stats:
-        """Count."""
+    async def stats(self, user_id: str | None = None) -> Stats:
+        """See `Memory.stats`."""
+        whose = None if user_id is None else checked_text(user_id, "user_id")
 
         def work(c: Any) -> Stats:
-            of_type = store.by_type(c)
+            of_type = store.by_type(c, whose)
             held, waiting = vectors.counts(c)
             standing = vectors.standing(c)
             return Stats(
                 memories=sum(of_type.values()),
                 by_type=of_type,
-                events=ledger.count(c),
-                sessions=ledger.session_count(c),
+                events=ledger.count(c, whose),
+                sessions=ledger.session_count(c, whose),
                 vectors=held,
                 embedding_space=standing.space,
                 unembedded=waiting,

@@ -521,9 +521,13 @@ def _version(c: apsw.Connection, number: int, version: int, current: Entry) -> E
 # --- counting ----------------------------------------------------------------------------
 
 
-def by_type(c: apsw.Connection) -> dict[str, int]:
+def by_type(c: apsw.Connection, user_id: str | None = None) -> dict[str, int]:
     """How many memories of each type."""
-    found = c.execute("SELECT type, count(*) FROM memory_entries GROUP BY type ORDER BY type")
+    found = c.execute(
+        "SELECT type, count(*) FROM memory_entries WHERE ?1 IS NULL OR user_id = ?1 "
+        "GROUP BY type ORDER BY type",
+        (user_id,),
+    )
     return {cast(str, kind): cast(int, count) for kind, count in found}
 
 

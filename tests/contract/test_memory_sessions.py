@@ -261,6 +261,8 @@ async def test_nothing_that_one_person_does_touches_another(
     assert len(about.utterances) == 2
     assert [session.id for session in await memory.sessions(user_id="ada")] == ["ses_ada"]
     assert {event.user_id for event in await memory.events(user_id="ada")} == {"ada"}
+    counted = await memory.stats("ada")
+    assert (counted.by_type, counted.events, counted.sessions) == ({"fact": 1}, 3, 1)
     assert await memory.snapshots(user_id="ada") == ()
     with pytest.raises(SessionNotFound):
         await memory.restore(theirs.id, session_id="ses_ada")
