@@ -11,7 +11,7 @@ import msgspec
 
 from sonia.envelope import correlation_id
 from sonia.events import TurnFinished, Written
-from sonia.memory import ledger, merging, reading, snapshots
+from sonia.memory import ledger, merging, reading, snapshots, store
 from sonia.memory.bounds import (
     check_after,
     check_event,
@@ -21,8 +21,10 @@ from sonia.memory.bounds import (
     checked,
     checked_text,
 )
+from sonia.memory.forgetting import Forgets
 from sonia.memory.interface import (
     Event,
+    Forget,
     Name,
     NewEvent,
     NewMemory,
@@ -33,8 +35,11 @@ from sonia.memory.interface import (
     Utterance,
 )
 from sonia.memory.parts import Parts
+from sonia.memory.sentences import to_forget
 from sonia.memory.writing import may_hold_more, worth_keeping
-from sonia.types import Value
+from sonia.types import MemoryId, Value
+
+MOST_FORGOTTEN = 8
 
 
 class _NewSession(Value):
@@ -43,11 +48,11 @@ class _NewSession(Value):
     metadata: dict[str, Any]
 
 
-class KeepsConversations:
+class KeepsConversations(Forgets):
     """The other half of `SqliteMemory`."""
 
     def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+        super().__init__(parts)
         self._reader: reading.Reader | None = None
 
     # --- the ledger ----------------------------------------------------------------------
@@ -225,12 +230,31 @@ class KeepsConversations:
         written = await self._parts.db.write(work)
         self._parts.wake()
         self._spoken()
+        await self._forget_as_asked(turn)
         return written
+
+    async def _forget_as_asked(self, turn: TurnFinished) -> None:
+        """Erase what the person asks, in words, to have forgotten: what says just that.
+
+        The turn that asks says so too: it goes with a memory of it, as any turn does.
+        """
+        for statement in to_forget(turn.text)[:MOST_FORGOTTEN]:
+            find = partial(merging.saying, statement=statement, user_id=turn.user_id)
+            if found := await self._parts.db.read(find):
+                asked = await self._parts.db.write(partial(_asked, turn=turn, statement=statement))
+                await self.erase(Forget(memory_ids=(*found, asked), user_id=turn.user_id))
 
     def _spoken(self) -> None:
         """Somebody speaks: what is done behind waits."""
         if self._reader is not None:
             self._reader.spoken()
+
+
+def _asked(c: Any, turn: TurnFinished, statement: str) -> MemoryId:
+    new = NewMemory(
+        type="task", content=statement, user_id=turn.user_id, session_id=turn.session_id
+    )
+    return store.insert(c, new, turn.at, turn.turn_id).id
 
 
 def _write_turn(

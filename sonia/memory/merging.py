@@ -19,7 +19,7 @@ from sonia.memory.attributes import Attribute, attribute_of, said_words
 from sonia.memory.columns import likeness, micros
 from sonia.memory.interface import Entry, NewMemory
 from sonia.memory.provenance import may_replace
-from sonia.types import Value
+from sonia.types import MemoryId, Value
 
 STATEMENTS = ("fact", "preference", "task", "episode")
 MAX_STATEMENT_CHARS = 400  # what is longer tells more than one thing
@@ -53,6 +53,25 @@ def take_up(
     ]
     replaced = tuple(store.give_way(c, old, entry, at) for old in gone)
     return TakenUp(entry=entry, replaced=replaced)
+
+
+def saying(c: apsw.Connection, statement: str, user_id: str) -> list[MemoryId]:
+    """This person's memories that say just that, also those that are over."""
+    told = attribute_of(statement)
+    abouts = [_form(user_id, statement)]
+    if told is not None:
+        abouts.append(_about(user_id, told.key))
+    rows = c.execute(
+        "SELECT number FROM memory_attributes WHERE about IN (?, ?) ORDER BY number",
+        (abouts[0], abouts[-1]),
+    )
+    found = store.entries(c, [cast(int, row[0]) for row in rows])
+    return [
+        entry.id
+        for entry in found.values()
+        if said_words(entry.content) == said_words(statement)
+        or (told is not None and attribute_of(entry.content) == told)
+    ]
 
 
 def note_superseded(

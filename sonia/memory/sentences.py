@@ -49,6 +49,11 @@ _HANGS = re.compile(
     r"|both|between|last|next|on|in|at)\b|\bused to\b|\bthat\b",
     _I,
 )
+_FORGET = re.compile(
+    r"^(?:(?:can|could|would|will) you\s+)?(?:please\s+)?(?:forget|stop remembering|erase)"
+    r"(?: the fact)? that (?P<what>(?:i|my|we|our)\b .+)$",
+    _I,
+)
 _AS_A = re.compile(
     r"^as an? (?P<what>(?!joke|child|kid|result|remind|test|start|favou?r|bonus|gift|present|conse"
     r"|whole|rule|side|matter|beginner|follow|thank|last|first|next|general|quick|way|backup"
@@ -76,6 +81,12 @@ def without_rider(sentence: str) -> list[str]:
         article = "an" if role["what"][0].lower() in "aeiou" else "a"
         return [f"I am {article} {role['what']}."]
     return [part.strip() for part in _RIDER.split(sentence) if part.strip()]
+
+
+def to_forget(text: str) -> list[str]:
+    """Statements that the person asks to have forgotten: "Forget that I live in Porto."."""
+    asked = (_FORGET.match(without_lead(one)) for one in sentences(plain(text)))
+    return [found["what"].rstrip(" .!?") + "." for found in asked if found]
 
 
 def apart(statement: str) -> list[str]:

@@ -33,7 +33,6 @@ from sonia.memory.documents.sweeping import DocumentSweeper
 from sonia.memory.embedding import Earlier, VectorFollower
 from sonia.memory.finding import Search, find
 from sonia.memory.following import Follower, TextFollower
-from sonia.memory.forgetting import Forgets
 from sonia.memory.guarding import CHECK_AFTER_S, Guard
 from sonia.memory.interface import (
     Embedder,
@@ -56,14 +55,13 @@ PLACES = (DocumentsPlace(), *own.PLACES, *snapshots.PLACES)
 EMBED_BUDGET_S = 0.1  # how long a hybrid search waits for its question's vector
 
 
-class SqliteMemory(KeepsMemories, KeepsConversations, KeepsDocuments, Forgets):
+class SqliteMemory(KeepsMemories, KeepsConversations, KeepsDocuments):
     """Use `open_memory`."""
 
     def __init__(self, parts: Parts, guard: Guard, model: Model | None = None) -> None:
         KeepsMemories.__init__(self, parts)
         KeepsConversations.__init__(self, parts)
         KeepsDocuments.__init__(self, parts)
-        Forgets.__init__(self, parts)
         self._upkeep = Upkeep(parts, model)
         self._reader = Reader(parts, model) if model is not None else None
         self._guard = guard

@@ -125,3 +125,29 @@ async def test_the_same_weekday_of_another_week_is_another_day(tmp_path: Path) -
 @pytest.mark.parametrize("evil", ["my " * 5000, "i " * 9999, "I live in " + "a" * 9000, "\0", ""])
 def test_any_text_is_read(evil: str) -> None:
     attribute_of(evil)
+
+
+async def test_what_a_person_asks_to_have_forgotten_is_erased(tmp_path: Path) -> None:
+    bus, clock = Bus(), Clock()
+    async with opened(tmp_path, bus=bus, clock=clock) as memory:
+        await say(bus, clock, "My dog's name is Biscuit.", "I live in Porto.", "My cat is Tom.")
+        await say(bus, clock, "I live in Porto.", user_id="ana")
+        await say(bus, clock, "Please forget that my dog is called Biscuit.")
+        await say(bus, clock, "Forget that I live in Rome.", "Forget that I said so.", "Forget it.")
+
+        assert await known(memory, user_id="owner") == ["I live in Porto.", "My cat is Tom."]
+        assert await known(memory, user_id="ana") == ["I live in Porto."]
+        told = " ".join(str(event.data) for event in await memory.events(limit=1000))
+        assert "Biscuit" not in told
+
+
+async def test_what_is_asked_to_be_forgotten_is_forgotten_as_it_was_too(tmp_path: Path) -> None:
+    bus, clock = Bus(), Clock()
+    async with opened(tmp_path, bus=bus, clock=clock) as memory:
+        await say(bus, clock, "I live in Lisbon.")
+        then = clock.at
+        await say(bus, clock, "I moved to Porto.", "Forget that I lived in Lisbon.")
+        await say(bus, clock, "Forget that I live in Lisbon.")
+
+        assert await known(memory, as_of=then) == []
+        assert await known(memory) == ["I moved to Porto."]
