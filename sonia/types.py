@@ -102,6 +102,12 @@ def new_id(prefix: str) -> str:
     return f"{prefix}_{secrets.token_hex(16)}"
 
 
+def new_ids(prefix: str, count: int) -> list[str]:
+    """As many ids like those of `new_id`, of one draw of random bits."""
+    bits = secrets.token_hex(16 * count)
+    return [f"{prefix}_{bits[at : at + 32]}" for at in range(0, len(bits), 32)]
+
+
 def now() -> dt.datetime:
     """The wall clock in UTC."""
     return dt.datetime.now(dt.UTC)

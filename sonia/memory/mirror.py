@@ -104,16 +104,21 @@ class Mirror:
                 self._write(block, numbers[at] % BLOCK, vectors[at])
                 self._describe(block, [held[i] for i in at])
 
-    def admit(self, rows: Iterable[Held]) -> list[int]:
+    def admit(self, rows: Sequence[Held]) -> list[int]:
         """Make what is loaded findable as these rows describe it; return what isn't loaded."""
-        missing = []
+        numbers = np.array([row.number for row in rows], np.int64)
+        versions = np.array([row.version for row in rows], np.int32)
+        since = np.array([row.valid_from for row in rows], np.int64)
+        missing: list[int] = []
         with self._changing:
-            for row in rows:
-                block = self._blocks.get(row.number // BLOCK)
-                if block is None or not block.loaded[row.number % BLOCK]:
-                    missing.append(row.number)
-                elif row.version >= block.version[row.number % BLOCK]:
-                    self._describe(block, [row])
+            for index, at in _grouped(numbers):
+                block = self._block(index)
+                slots = numbers[at] % BLOCK
+                loaded, older = block.loaded[slots], versions[at] < block.version[slots]
+                known = block.live[slots] & (versions[at] == block.version[slots])
+                known &= since[at] == block.valid_from[slots]
+                self._describe(block, [rows[i] for i in at[loaded & ~older & ~known]])
+                missing += numbers[at][~loaded].tolist()
         return missing
 
     def drop(self, numbers: Iterable[int]) -> None:
@@ -150,6 +155,8 @@ class Mirror:
             block.used = max(block.used, int(slots.max()) + 1)
 
     def _describe(self, block: _Block, rows: Sequence[Held]) -> None:
+        if not rows:
+            return
         slots = [row.number % BLOCK for row in rows]
         block.version[slots] = [row.version for row in rows]
         block.type[slots] = [self._named(row.type) for row in rows]

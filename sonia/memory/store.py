@@ -28,7 +28,7 @@ from sonia.memory.interface import (
     Query,
 )
 from sonia.memory.provenance import least_trusted, may_replace
-from sonia.types import MemoryId, Origin, new_id
+from sonia.types import MemoryId, Origin, new_id, new_ids
 
 _INSERT = (
     f"INSERT INTO memory_entries ({rows.ENTRY_COLUMNS}, turn_id, likeness, digest, number) "  # noqa: S608
@@ -42,7 +42,7 @@ def insert(
     c: apsw.Connection, new: NewMemory, at: dt.datetime, turn_id: str | None = None
 ) -> Entry:
     """Add a memory recorded `at`. Raises `EntryNotFound` for one it says it was made from."""
-    entry = _made(c, new, at, turn_id)
+    entry = _made(c, new, at, new_id("mem"), turn_id)
     c.execute(_INSERT, _row(entry, None))
     return entry
 
@@ -53,18 +53,21 @@ def insert_many(
     """`insert` for many. Their numbers are in a row, in this order: returns the first."""
     found = c.execute("SELECT seq FROM sqlite_sequence WHERE name = 'memory_entries'").fetchone()
     first = 1 + (0 if found is None else cast(int, found[0]))
-    made = [_made(c, one, at, None) for one in new]
+    ids = new_ids("mem", len(new))
+    made = [_made(c, one, at, own) for one, own in zip(new, ids, strict=True)]
     c.executemany(_INSERT, (_row(entry, number) for number, entry in enumerate(made, first)))
     return first, made
 
 
-def _made(c: apsw.Connection, new: NewMemory, at: dt.datetime, turn_id: str | None) -> Entry:
+def _made(
+    c: apsw.Connection, new: NewMemory, at: dt.datetime, own_id: str, turn_id: str | None = None
+) -> Entry:
     source = new.source
     if turn_id is not None and source.turn_id is None:
         source = msgspec.structs.replace(source, turn_id=turn_id)
     made_from = [_origin_of(c, memory_id) for memory_id in source.made_from]
     return Entry(
-        id=MemoryId(new_id("mem")),
+        id=MemoryId(own_id),
         type=new.type,
         content=new.content,
         metadata=new.metadata,
