@@ -154,6 +154,7 @@ async def open_sonia(config: Config, *, modules: Collection[str] = MODULES) -> A
                 bus,
                 config.data / "text-index",
                 places=ELSEWHERE,
+                earlier=router.embeddings_of,
                 model=_reader(routing, router),
             )
         )

@@ -177,10 +177,16 @@ class ModelRouter(Listen, frozen=True, kw_only=True):
 
 
 class EmbeddingModel(Section, frozen=True, kw_only=True):
-    """Who turns text into vectors."""
+    """Who turns text into vectors: `local`, `ollama`, or a provider by litellm's name for it.
 
-    provider: Literal["local", "ollama"] = "local"
-    model: str = "all-minilm-l6-v2"
+    `api_key` and `base_url` are for the latter; what is empty is taken from the provider's own
+    section, if it has one.
+    """
+
+    provider: Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_]{0,63}$")] = "local"
+    model: Text = "all-minilm-l6-v2"
+    api_key: Secret = Secret("")
+    base_url: str = ""
 
 
 class Ranking(Section, frozen=True, kw_only=True):

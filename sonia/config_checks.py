@@ -116,13 +116,21 @@ def _wrong_model(model: str, configured: Providers) -> str | None:
 
 
 def _embeddings(config: Config) -> Iterator[Mistake]:
-    provider = config.services.memory_engine.embeddings.provider
-    if provider == "ollama" and not config.services.model_router.providers.ollama.base_url:
+    path = ("services", "memory_engine", "embeddings")
+    embeddings = config.services.memory_engine.embeddings
+    if (
+        embeddings.provider == "ollama"
+        and not config.services.model_router.providers.ollama.base_url
+    ):
         yield Mistake(
-            ("services", "memory_engine", "embeddings", "provider"),
+            (*path, "provider"),
             "ollama needs services.model_router.providers.ollama.base_url, "
             "for example http://127.0.0.1:11434.",
         )
+    if embeddings.provider == "anthropic":
+        yield Mistake((*path, "provider"), "anthropic has no models that make vectors.")
+    if embeddings.base_url and (wrong := _wrong_url(embeddings.base_url)):
+        yield Mistake((*path, "base_url"), f"{wrong} Expected a URL like http://127.0.0.1:8000/v1.")
 
 
 def _documents(config: Config) -> Iterator[Mistake]:

@@ -31,8 +31,6 @@ Work = Callable[[apsw.Connection], Any]
 Watcher = Callable[[tuple[Damage, ...]], None]
 _Answer = tuple[Any, BaseException | None]
 
-WRITER_CACHE_KIB = 65_536  # holds the pages of indexes on ids and hashes, written all over
-READER_CACHE_KIB = 16_384
 READERS = 4  # two slow reads leave room; more only crowd the writer (benchmarks.memory_concurrency)
 BATCH = 512
 LOG_WAIT_MS = 100
@@ -368,7 +366,6 @@ def connect(path: Path, *, read_only: bool = False) -> apsw.Connection:
     connection.enable_load_extension(False)
     connection.execute("PRAGMA foreign_keys=ON")
     connection.execute("PRAGMA temp_store=MEMORY")
-    connection.execute(f"PRAGMA cache_size=-{READER_CACHE_KIB if read_only else WRITER_CACHE_KIB}")
     if not read_only:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")

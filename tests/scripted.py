@@ -50,6 +50,9 @@ class ScriptedRouter:
     def embeddings(self) -> Embeddings:
         return self._embeddings
 
+    def embeddings_of(self, space: str) -> Embeddings | None:
+        return None
+
     @asynccontextmanager
     async def chat(self, request: ChatRequest) -> AsyncIterator[AsyncIterator[ChatEvent]]:
         self.requests.append(request)

@@ -1,7 +1,8 @@
 """Which versions the derived indexes hold: the SQL by which they heal.
 
 `text_version` and `vector_version` of a memory say which of its versions its index holds. An
-index takes something up first and notes it here afterwards.
+index takes something up first and notes it here afterwards. A negative vector version is good,
+and to be made anew.
 """
 
 from __future__ import annotations
@@ -73,7 +74,18 @@ def lose_text(c: apsw.Connection) -> None:
 def adopt_text(c: apsw.Connection, generation: str, without: Sequence[int]) -> None:
     """Use this text index from now on; it was written without these numbers."""
     note_derived(c, "text_generation", generation)
+    c.execute("DELETE FROM memory_derived WHERE name = 'text_renewed'")
     c.executemany("DELETE FROM memory_erased WHERE number = ?", [(n,) for n in without])
+
+
+def renew_text(c: apsw.Connection) -> None:
+    """Have the text index written anew; the one there is answers until then."""
+    note_derived(c, "text_renewed", "1")
+
+
+def renews_text(c: apsw.Connection) -> bool:
+    """Whether it is to be written anew."""
+    return derived(c, "text_renewed") is not None
 
 
 def erased(c: apsw.Connection) -> list[int]:

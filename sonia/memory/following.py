@@ -145,8 +145,10 @@ class TextFollower(Follower):
 
     async def _step(self) -> bool:
         live = self.live
-        erased = await self._db.read(bookkeeping.erased)
-        if live is None or erased:
+        erased, renews = await self._db.read(
+            lambda c: (bookkeeping.erased(c), bookkeeping.renews_text(c))
+        )
+        if live is None or erased or renews:
             await self._rebuild(erased)
             return True
         rows = await self._db.read(lambda c: bookkeeping.untexted(c, TEXT_BATCH))

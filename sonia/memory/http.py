@@ -101,6 +101,13 @@ class StoredMany(Value):
     ids: tuple[str, ...]
 
 
+class ReindexBody(Value):
+    """`POST /v1/reindex`: what is to be made anew."""
+
+    text: bool = True
+    vectors: bool = True
+
+
 class Forgotten(Value):
     """`DELETE /recall/{id}`."""
 
@@ -207,6 +214,11 @@ def _queries(memory: Memory) -> list[Any]:
     async def search(data: JSONBody[Query]) -> Envelope[Found]:
         return answer(await memory.search(data))
 
+    @post(["/v1/reindex", "/api/v1/reindex"], status_code=202)
+    async def reindex(data: JSONBody[ReindexBody]) -> Envelope[ReindexBody]:
+        await memory.reindex(text=data.text, vectors=data.vectors)
+        return answer(data)
+
     @get("/query/by-type/{kind:str}")
     async def by_type(
         kind: FromPath[str],
@@ -235,7 +247,7 @@ def _queries(memory: Memory) -> list[Any]:
     async def check() -> Envelope[Integrity]:
         return answer(await memory.check())
 
-    return [search, by_type, entity, stats, check]
+    return [search, reindex, by_type, entity, stats, check]
 
 
 def _ledger(memory: Memory) -> list[Any]:

@@ -436,6 +436,13 @@ class Memory(Protocol):
         """Newest first, older than `before`. Raises `EntryNotFound`."""
         ...
 
+    async def reindex(self, *, text: bool = True, vectors: bool = True) -> None:
+        """Have the text index or every vector made anew, in the background, through restarts.
+
+        What there is answers until it is replaced; `stats` tells how many are `unembedded`.
+        """
+        ...
+
     async def stats(self, user_id: str | None = None) -> Stats:
         """Count. With a person, memories, events and sessions are theirs; the rest is all's."""
         ...

@@ -18,7 +18,7 @@ from sonia.db import Database
 from sonia.errors import SoniaError, Unavailable
 from sonia.events import Bus, TurnFinished
 from sonia.forgetting import Place
-from sonia.memory import digests, ledger, snapshots, store, vectors
+from sonia.memory import bookkeeping, digests, ledger, snapshots, store, vectors
 from sonia.memory import places as own
 from sonia.memory.bounds import (
     check_moment,
@@ -49,6 +49,7 @@ from sonia.memory.parts import Clock, Parts
 from sonia.memory.reading import Reader
 from sonia.memory.text import IndexDamaged
 from sonia.memory.upkeep import Upkeep
+from sonia.memory.vectors import renew
 from sonia.types import Integrity, now
 
 PLACES = (DocumentsPlace(), *own.PLACES, *snapshots.PLACES)
@@ -202,6 +203,18 @@ class SqliteMemory(KeepsMemories, KeepsConversations, KeepsDocuments):
         if mirror is None:
             return "empty"
         return "ready" if mirror.ready else "filling"
+
+    async def reindex(self, *, text: bool = True, vectors: bool = True) -> None:
+        """See `Memory.reindex`."""
+
+        def work(c: Any) -> None:
+            if text:
+                bookkeeping.renew_text(c)
+            if vectors:
+                renew(c)
+
+        await self._parts.db.write(work)
+        self._parts.wake()
 
     async def settled(self) -> None:
         """Return when the text index and the vectors hold all that was committed before, and

@@ -103,6 +103,15 @@ def lose(c: apsw.Connection) -> None:
         bookkeeping.note_derived(c, place.space, space)
 
 
+def renew(c: apsw.Connection) -> None:
+    """Have every vector made anew; those there are answer until they are replaced."""
+    place = bookkeeping.serving(c)
+    c.execute(
+        f"UPDATE memory_entries SET {place.column} = -{place.column} "  # noqa: S608
+        f"WHERE {place.column} = version"
+    )
+
+
 def _other(place: VectorTable) -> VectorTable:
     return SECOND if place == FIRST else FIRST
 
@@ -344,7 +353,7 @@ def held_between(c: apsw.Connection, first: int, last: int) -> list[Held]:
     place = bookkeeping.serving(c)
     rows = c.execute(
         f"SELECT {_FIELDS} FROM memory_entries "  # noqa: S608
-        f"WHERE number BETWEEN ? AND ? AND {place.column} = version",
+        f"WHERE number BETWEEN ? AND ? AND abs({place.column}) = version",
         (first, last),
     )
     return [Held(*row) for row in rows]
@@ -354,7 +363,7 @@ def held_of(c: apsw.Connection, numbers: Iterable[int]) -> list[Held]:
     """The same of these numbers."""
     place = bookkeeping.serving(c)
     current = _current(c, place, list(numbers))
-    return [held for held, version in current.values() if held.version == version]
+    return [held for held, version in current.values() if held.version == abs(version)]
 
 
 def last_number(c: apsw.Connection) -> int:
@@ -414,7 +423,7 @@ def confirmed(c: apsw.Connection, numbers: Sequence[int], query: Query) -> set[i
     rows = c.execute(
         "SELECT number FROM memory_entries "  # noqa: S608
         "WHERE number IN (SELECT value FROM json_each(:numbers)) "
-        f"AND {place.column} = version AND {_NARROWED}",
+        f"AND abs({place.column}) = version AND {_NARROWED}",
         {**store.narrowing(query), "numbers": json.dumps(numbers)},
     )
     return {cast(int, row[0]) for row in rows}

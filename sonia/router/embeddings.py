@@ -1,25 +1,31 @@
-"""Text to vectors: MiniLM in this process, or a model of an Ollama server."""
+"""Text to vectors: MiniLM in this process, a model of an Ollama server, or one of a provider."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sonia.config import EmbeddingModel, ModelRouter
+from sonia.config import EmbeddingModel, ModelRouter, Paid
 from sonia.errors import ConfigurationError, SoniaError, UpstreamError
 from sonia.router.backends.base import WeightsSource, pull_told
+from sonia.router.backends.facts import ModelFacts, known_facts
 from sonia.router.backends.minilm import MAX_TOKENS, Minilm
 from sonia.router.backends.minilm_build import DIMENSIONS
 from sonia.router.backends.remote import RemoteBackend
+from sonia.router.backends.remote_embedding import EmbeddingProvider
+from sonia.router.backends.wire import is_loopback
 from sonia.router.background import Background
 from sonia.router.interface import Embeddings, ModelInfo, ModelNotReady
 
 RETRY_S = 60.0
+
+Ask = Callable[[Sequence[str]], Awaitable[list[list[float]]]]
 
 
 class OpenEmbeddings(Embeddings, Protocol):
@@ -46,16 +52,42 @@ def open_embeddings(
 
     Raises `ConfigurationError` for Ollama without a base_url.
     """
+    if config.provider == "local":
+        vectors = LocalEmbeddings(config.model, weights)
+        background.start(vectors.run(), name=f"local/{config.model}")
+        return vectors
+    return RemoteEmbeddings(config.provider, config.model, _asked(config, router))
+
+
+def _asked(config: EmbeddingModel, router: ModelRouter) -> Ask:
+    """Who is asked for vectors elsewhere."""
     if config.provider == "ollama":
         if not router.providers.ollama.base_url:
             raise ConfigurationError(
                 "services.memory_engine.embeddings.provider is ollama, so "
                 "services.model_router.providers.ollama.base_url must be set."
             )
-        return OllamaEmbeddings(config.model, RemoteBackend.ollama(router.providers.ollama))
-    vectors = LocalEmbeddings(config.model, weights)
-    background.start(vectors.run(), name=f"local/{config.model}")
-    return vectors
+        return partial(RemoteBackend.ollama(router.providers.ollama).embed, config.model)
+    paid = getattr(router.providers, config.provider, None)
+    known = paid if isinstance(paid, Paid) else Paid()
+    base_url = config.base_url or known.base_url
+    outside = router.offline and not (base_url and is_loopback(base_url))
+    return EmbeddingProvider(
+        config.provider,
+        config.model,
+        base_url,
+        config.api_key if config.api_key else known.api_key,
+        "services.model_router.offline is true" if outside else "",
+    ).embed
+
+
+def model_of(space: str) -> EmbeddingModel | None:
+    """The configuration that made vectors of this space, as far as its name tells it."""
+    provider, slash, model = space.partition("/")
+    if slash:
+        return EmbeddingModel(provider=provider, model=model)
+    default = EmbeddingModel()
+    return default if space == default.model else None
 
 
 class LocalEmbeddings:
@@ -124,40 +156,48 @@ class LocalEmbeddings:
         self.loaded.set()
 
 
-class OllamaEmbeddings:
-    """A model of an Ollama server; its dimensions are known after the first `embed`."""
+class RemoteEmbeddings:
+    """A model elsewhere; its dimensions are known after the first `embed`.
+
+    `ask` gives one vector for each text, as the provider makes them.
+    """
 
     state = "ready"
 
-    def __init__(self, name: str, backend: RemoteBackend) -> None:
+    def __init__(self, provider: str, name: str, ask: Ask) -> None:
+        self._provider = provider
         self._name = name
-        self._backend = backend
+        self._ask = ask
         self._dimensions: int | None = None
 
     @property
     def space(self) -> str:
-        return f"ollama/{self._name}"
+        return f"{self._provider}/{self._name}"
 
     @property
     def dimensions(self) -> int:
         """Raises `ModelNotReady` before the first `embed` of a text."""
         if self._dimensions is None:
-            raise ModelNotReady(f"The dimensions of ollama/{self._name} are not known yet.")
+            raise ModelNotReady(f"The dimensions of {self.space} are not known yet.")
         return self._dimensions
 
     @property
     def model(self) -> ModelInfo:
-        tokens = self._backend.context_tokens(self._name)
-        return ModelInfo(id=self.space, provider="ollama", context_tokens=tokens, embedding=True)
+        return ModelInfo(
+            id=self.space,
+            provider=self._provider,
+            context_tokens=(known_facts(self.space) or ModelFacts()).context_tokens,
+            embedding=True,
+        )
 
     async def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         if not texts:
             return np.empty((0, self._dimensions or 0), np.float32)
-        rows = np.asarray(await self._backend.embed(self._name, texts), np.float32)
+        rows = np.asarray(await self._ask(texts), np.float32)
         norms = np.linalg.norm(rows, axis=1, keepdims=True) if rows.ndim == 2 else np.zeros((0, 1))
         if rows.shape[0] != len(texts) or not norms.all():
-            raise UpstreamError(f"ollama/{self._name} answered without a vector for every text.")
+            raise UpstreamError(f"{self.space} answered without a vector for every text.")
         if self._dimensions not in (None, rows.shape[1]):
-            raise UpstreamError(f"ollama/{self._name} changed its number of dimensions.")
+            raise UpstreamError(f"{self.space} changed its number of dimensions.")
         self._dimensions = rows.shape[1]
         return (rows / norms).astype(np.float32)

@@ -238,6 +238,10 @@ class Router(Protocol):
         """The configured embedding model."""
         ...
 
+    def embeddings_of(self, space: str) -> Embeddings | None:
+        """The model that made vectors of this space before, if it can still be asked."""
+        ...
+
     def chat(self, request: ChatRequest) -> AbstractAsyncContextManager[AsyncIterator[ChatEvent]]:
         """Enter to call a model; iterate for its events; leave early to cancel it.
 

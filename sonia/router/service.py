@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
+from functools import cache, partial
 from pathlib import Path
 
 import msgspec
 
 from sonia.config import EmbeddingModel, Local, ModelRouter
 from sonia.db import Database
-from sonia.errors import InvalidRequest, NotFound, Unavailable
+from sonia.errors import ConfigurationError, InvalidRequest, NotFound, Unavailable
 from sonia.events import Forgotten
 from sonia.log import get_logger
 from sonia.router.attempts import Answering, Candidate, Patience
@@ -22,10 +23,10 @@ from sonia.router.backends.gguf import model_files
 from sonia.router.backends.local import LocalBackend
 from sonia.router.backends.remotes import remote_backends
 from sonia.router.backends.wire import open_wire
-from sonia.router.background import open_background
+from sonia.router.background import Background, open_background
 from sonia.router.breaker import Breaker
 from sonia.router.budgets import Books, open_books
-from sonia.router.embeddings import OpenEmbeddings, open_embeddings
+from sonia.router.embeddings import OpenEmbeddings, model_of, open_embeddings
 from sonia.router.interface import (
     BreakerInfo,
     BudgetInfo,
@@ -69,8 +70,19 @@ async def open_router(
         vectors = open_embeddings(embeddings, config, weights, background)
         local = LocalBackend(config.providers.local, weights, background, at_once, found)
         remote = remote_backends(config.providers, wire, offline=config.offline)
+        earlier = cache(partial(_earlier, router=config, weights=weights, background=background))
         async with open_books(config.budgets, db, background) as books:
-            yield FallbackRouter(config, local, remote, vectors, books)
+            yield FallbackRouter(config, local, remote, vectors, books, earlier=earlier)
+
+
+def _earlier(
+    space: str, router: ModelRouter, weights: WeightsSource, background: Background
+) -> OpenEmbeddings | None:
+    model = model_of(space)
+    try:
+        return None if model is None else open_embeddings(model, router, weights, background)
+    except ConfigurationError:
+        return None
 
 
 class FallbackRouter:
@@ -84,7 +96,9 @@ class FallbackRouter:
         embeddings: OpenEmbeddings,
         books: Books | None = None,
         pause: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        earlier: Callable[[str], OpenEmbeddings | None] = lambda _: None,
     ) -> None:
+        self._earlier = earlier
         self._config = config
         self._books = books or Books(config.budgets, None)
         self._patience = Patience(
@@ -107,6 +121,9 @@ class FallbackRouter:
     @property
     def embeddings(self) -> Embeddings:
         return self._embeddings
+
+    def embeddings_of(self, space: str) -> Embeddings | None:
+        return self._embeddings if space == self._embeddings.space else self._earlier(space)
 
     @asynccontextmanager
     async def chat(self, request: ChatRequest) -> AsyncIterator[AsyncIterator[ChatEvent]]:

@@ -350,3 +350,34 @@ async def test_what_ollama_cant_be_made_to_do_is_refused(upstream: Upstream, cho
             await _events(router, request)
 
     assert upstream.requests == []
+
+
+async def test_a_providers_embeddings_are_put_in_order_and_normalised(upstream: Upstream) -> None:
+    rows = [
+        {"object": "embedding", "index": 1, "embedding": [0.0, 2.0]},
+        {"object": "embedding", "index": 0, "embedding": [3.0, 4.0]},
+    ]
+    usage = {"prompt_tokens": 2, "total_tokens": 2}
+    body = {"object": "list", "model": "m", "data": rows, "usage": usage}
+    upstream.lines, upstream.kind = [json.dumps(body)], "application/json"
+    embeddings = EmbeddingModel(
+        provider="openai", model="m", base_url=upstream.url, api_key=Secret(KEY)
+    )
+    config = ModelRouter(providers=Providers(local=Local(models=())), profiles={})
+
+    async with open_router(config, embeddings, Weights(config_folder())) as router:
+        vectors = await router.embeddings.embed(["hello", "there"])
+        spaces = [router.embeddings_of(space) for space in ("openai/m", "ollama/x", "unknown")]
+
+    assert vectors.round(6).tolist() == [[pytest.approx(0.6), pytest.approx(0.8)], [0.0, 1.0]]
+    assert spaces == [router.embeddings, None, None]
+    assert router.embeddings.space == "openai/m"
+
+
+async def test_offline_no_provider_is_sent_what_is_remembered(upstream: Upstream) -> None:
+    embeddings = EmbeddingModel(provider="openai", model="m", api_key=Secret(KEY))
+    config = ModelRouter(providers=Providers(local=Local(models=())), profiles={}, offline=True)
+
+    async with open_router(config, embeddings, Weights(config_folder())) as router:
+        with pytest.raises(Unavailable, match="offline is true"):
+            await router.embeddings.embed(["hello"])

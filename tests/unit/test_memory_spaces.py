@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sonia.errors import Unavailable
 from sonia.memory import Change, NewMemory, Query
-from tests.memory_given import HashingEmbedder, opened
+from tests.memory_given import HashingEmbedder, LoadingEmbedder, opened
 
 COUNT = 100
 
@@ -138,3 +138,43 @@ async def test_there_and_back_again(tmp_path: Path) -> None:
             (found,) = (await memory.search(asked("word7"))).hits
             assert (stats.embedding_space, stats.vectors) == (embedder.space, COUNT)
             assert found.entry.content == "the word is word7"
+
+
+async def test_reindexing_makes_everything_anew_while_the_old_answers(tmp_path: Path) -> None:
+    await filled(tmp_path)
+    other = Other(allowed=1_000)
+    async with opened(tmp_path, other) as memory:
+        await memory.settled()
+        before = {path.name for path in (tmp_path / "text-index").iterdir()}
+        made, other.left = other.made, 0
+
+        await memory.reindex()
+        await other.waiting.wait()
+        other.left = 1  # for the question
+        other.go_on.set()
+        (meanwhile,) = (await memory.search(asked("word7"))).hits
+        await memory.settled()
+        stats = await memory.stats()
+        (after,) = (await memory.search(asked("word8"))).hits
+        generations = {path.name for path in (tmp_path / "text-index").iterdir()}
+
+    assert other.made - made >= COUNT
+    assert meanwhile.entry.content == "the word is word7"
+    assert after.entry.content == "the word is word8"
+    assert (stats.vectors, stats.unembedded, stats.text_documents) == (COUNT, 0, COUNT)
+    assert before.isdisjoint(generations)
+
+
+async def test_reindexing_goes_on_after_a_restart(tmp_path: Path) -> None:
+    await filled(tmp_path)
+    before = {path.name for path in (tmp_path / "text-index").iterdir()}
+    async with opened(tmp_path, LoadingEmbedder()) as memory:
+        await memory.reindex()
+        assert (await memory.stats()).unembedded == COUNT
+
+    async with opened(tmp_path) as memory:
+        await memory.settled()
+        stats = await memory.stats()
+
+    assert (stats.vectors, stats.unembedded) == (COUNT, 0)
+    assert before.isdisjoint(path.name for path in (tmp_path / "text-index").iterdir())
