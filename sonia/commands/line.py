@@ -22,6 +22,7 @@ COMMANDS = (
     "usage",
     "config",
     "doctor",
+    "memory",
     "backup",
     "check",
     "transcribe",
@@ -36,6 +37,7 @@ examples:
   sonia chat "What time is it?"    one question, one answer
   sonia transcribe talk.mp3        write down what is said in a file
   sonia say "Good morning"         say it aloud, or into a file with -o
+  sonia memory search tea          what she remembers; memory ingest FILE reads a document
   sonia status                     is everything well?
   sonia doctor                     what is wrong, and what to do about it
   sonia backup create              a whole copy of what she knows; restore it with: backup restore

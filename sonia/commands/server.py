@@ -80,6 +80,10 @@ class Server:
         headers = {"Authorization": f"Bearer {token.reveal()}"} if token else {}
         return self._call("POST", path, dict(body or {}), headers, timeout_s)
 
+    def delete(self, path: str, *, timeout_s: float = TIMEOUT_S) -> Any:
+        """The `data` of the answer. Raises `Refused`, `Unavailable`."""
+        return self._call("DELETE", path, timeout_s=timeout_s)
+
     def bare(self, service: str, path: str, timeout_s: float = 3.0) -> tuple[int, Any]:
         """Status and JSON of a route without envelope, on a service's own port."""
         with closing(self._connect(service, timeout_s)) as line, _translated(self.running):

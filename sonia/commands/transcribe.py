@@ -5,17 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
+from sonia.commands.forms import form
 from sonia.commands.server import Refused, Server
 from sonia.config import Config
 from sonia.errors import InvalidRequest
-from sonia.types import new_id
 
 FORMATS = ("text", "json", "verbose_json", "srt", "vtt")
-CHUNK_BYTES = 256 * 1024
 
 
 def add(subparsers: Any) -> None:
@@ -55,36 +53,13 @@ def run(args: argparse.Namespace, config: Config) -> int:
     except OSError as error:
         raise InvalidRequest(f"{args.file} can't be read: {error.strerror}.") from error
     with file:
-        boundary = new_id("form")
-        body = list(_before(fields, args.file.name, boundary))
-        after = f"\r\n--{boundary}--\r\n".encode()
-        size = args.file.stat().st_size
-        headers = {
-            "Content-Type": f"multipart/form-data; boundary={boundary}",
-            "Content-Length": str(sum(map(len, body)) + size + len(after)),
-        }
-        with server.bytes(path, _sent(body, file, after), headers) as answer:
+        headers, body = form(fields, file, args.file.name)
+        with server.bytes(path, body, headers) as answer:
             if not streams:
                 sys.stdout.write(answer.read().decode())
                 return 0
             _print_events(answer)
     return 0
-
-
-def _before(fields: dict[str, str], name: str, boundary: str) -> Iterator[bytes]:
-    for field, value in fields.items():
-        head = f'--{boundary}\r\nContent-Disposition: form-data; name="{field}"\r\n\r\n'
-        yield f"{head}{value}\r\n".encode()
-    plain = "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in name)
-    head = f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{plain}"\r\n'
-    yield f"{head}Content-Type: application/octet-stream\r\n\r\n".encode()
-
-
-def _sent(before: list[bytes], file: IO[bytes], after: bytes) -> Iterator[bytes]:
-    yield from before
-    while chunk := file.read(CHUNK_BYTES):
-        yield chunk
-    yield after
 
 
 def _print_events(answer: Any) -> None:
