@@ -20,7 +20,7 @@ import apsw
 import sqlite_vec
 
 from sonia import schema
-from sonia.disk import BUSY_MS, LOG_RETRY_S, Reserve, WriteAheadLog
+from sonia.disk import BUSY_MS, LOG_RETRY_S, Gate, Reserve, WriteAheadLog
 from sonia.errors import Internal, SoniaError, StorageFull, Unavailable
 from sonia.integrity import reports
 from sonia.log import get_logger
@@ -80,6 +80,7 @@ class Database:
         self._writer: threading.Thread | None = None
         self._reserve = Reserve(path)
         self._log: WriteAheadLog | None = None
+        self._gate = Gate()
         self._trouble: str | None = None
         self._watchers: list[Watcher] = []
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -158,7 +159,7 @@ class Database:
                 connection = connect(self.path, read_only=True)
                 self._local.connection = connection
                 self._opened.append(connection)
-            with reports() as found:
+            with reports() as found, self._gate.reading():
                 connection.execute("BEGIN")
                 try:
                     return work(connection)
@@ -176,7 +177,7 @@ class Database:
     # --- the writer thread ---------------------------------------------------------------
 
     def _write_loop(self, connection: apsw.Connection) -> None:
-        self._log = log = WriteAheadLog(connection, self.path)
+        self._log = log = WriteAheadLog(connection, self.path, self._gate)
         self._reserve.fill()
         connection.set_update_hook(self._note_change)
         try:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import apsw
@@ -20,6 +22,7 @@ RESERVE_BYTES = 4 * 1024 * 1024
 RESERVE_SHARE = 16  # never more than a sixteenth of what is free
 LOG_BYTES = 64 * 1024 * 1024  # a write-ahead log longer than this is cut when it can be
 LOG_RETRY_S = 1.0
+GATE_S = 0.1  # how long reads may be held up for it
 
 
 class Reserve:
@@ -75,11 +78,51 @@ def _allocate(number: int, size: int) -> None:
         os.write(number, bytes(min(65_536, size - start)))
 
 
+class Gate:
+    """Lets reads in, and keeps them out for a moment.
+
+    Short reads that overlap without end would keep the log from ever being emptied: there is
+    always one that still looks at it.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._inside = 0
+        self._shut = False
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Wait until it is open, and be inside until left."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._shut)
+            self._inside += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._inside -= 1
+                self._changed.notify_all()
+
+    @contextmanager
+    def shut(self, wait_s: float) -> Iterator[None]:
+        """Keep new reads out, and wait so long for those inside to end."""
+        with self._changed:
+            self._shut = True
+            self._changed.wait_for(lambda: not self._inside, wait_s)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._shut = False
+                self._changed.notify_all()
+
+
 class WriteAheadLog:
     """Keeps SQLite's log short. It grows while a reader looks at an old state, however long."""
 
-    def __init__(self, connection: apsw.Connection, database: Path) -> None:
+    def __init__(self, connection: apsw.Connection, database: Path, gate: Gate) -> None:
         self._connection = connection
+        self._gate = gate
         self._path = database.with_name(f"{database.name}-wal")
         self._tried_at = 0.0
         self.alarm = False
@@ -101,7 +144,8 @@ class WriteAheadLog:
         if time.monotonic() - self._tried_at < LOG_RETRY_S:
             return
         self._tried_at = time.monotonic()
-        self.cut()
+        with self._gate.shut(GATE_S):
+            self.cut()
         left = self.bytes
         if left > LOG_BYTES and not self.alarm:
             self.alarm = True

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -65,15 +65,22 @@ class Guard:
         """Read the whole file, compare every row with its digest, list what is damaged."""
         async with self._checking:
             found = await self._read_everything(duty)
-            at = self._clock()
-            new = await self._db.write(partial(_record, found=found, at_micros=micros(at)))
             self._last = found
-            _tell(new)
+            _tell(await self._recorded(found))
             if found.faults:
                 get_logger("memory-engine").error(
                     "the database file is damaged", faults=list(found.faults), offer=OFFER
                 )
             return found
+
+    async def _recorded(self, found: Integrity) -> Sequence[Damage]:
+        """What is newly on the list; all of it where a full or broken disk keeps no list."""
+        try:
+            work = partial(_record, found=found, at_micros=micros(self._clock()))
+            return await self._db.write(work)
+        except SoniaError as error:
+            get_logger("memory-engine").warning("a check is not on record", reason=error.message)
+            return found.damaged
 
     async def _read_everything(self, duty: float) -> Integrity:
         stop = threading.Event()

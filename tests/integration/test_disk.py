@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from contextlib import closing
 from pathlib import Path
 
+import apsw
 import pytest
 
 from sonia import db as db_module
@@ -48,6 +50,7 @@ async def test_r03_a_full_disk_stops_writing_and_nothing_else(
             detail = await memory.probe()
             assert detail["memories"] == len(kept)
             assert detail["storage"]["writable"] is False  # type: ignore[index]
+            assert (await memory.check()).ok
 
             await memory.forget(kept[0].id)
             kept += await fill(memory)
@@ -110,3 +113,34 @@ async def until_short(db: Database) -> None:
     async with asyncio.timeout(20):
         while db.condition().log_alarm:  # noqa: ASYNC110  the writer's thread sees to it
             await asyncio.sleep(0.01)
+
+
+async def test_r09_reads_that_overlap_without_end_do_not_keep_the_log_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(disk, "LOG_BYTES", 512 * 1024)
+    monkeypatch.setattr(disk, "LOG_RETRY_S", 0.0)
+    async with opened(tmp_path) as memory:
+        db = memory._parts.db
+        written = asyncio.Event()
+
+        def slow(c: apsw.Connection) -> None:
+            c.execute("SELECT count(*) FROM memory_entries").fetchall()
+            threading.Event().wait(0.005)
+
+        async def keep_reading() -> None:
+            while not written.is_set():
+                await db.read(slow)
+
+        async def keep_writing() -> int:
+            longest = 0
+            for n in range(100):
+                await memory.store(NewMemory(type="fact", content=f"{n} " + "z" * 20_000))
+                longest = max(longest, db.condition().log_bytes)
+            written.set()
+            return longest
+
+        longest, *_ = await asyncio.gather(keep_writing(), *(keep_reading() for _ in range(8)))
+
+    assert longest < 1_500_000  # all that was written is over 2 MB
+    assert "a reader has been at an old state" not in capsys.readouterr().out
