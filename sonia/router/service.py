@@ -14,7 +14,7 @@ from sonia.config import EmbeddingModel, Local, ModelRouter
 from sonia.db import Database
 from sonia.errors import ConfigurationError, InvalidRequest, NotFound, Unavailable
 from sonia.events import Forgotten
-from sonia.log import get_logger
+from sonia.log import tell
 from sonia.router.attempts import Answering, Candidate, Patience
 from sonia.router.backends.base import Backend, WeightsSource
 from sonia.router.backends.direct import DirectBackend
@@ -335,7 +335,8 @@ async def _all(
 
 def _tell(request: ChatRequest, candidates: Sequence[str], answering: Answering) -> None:
     """The audit line of one decision."""
-    get_logger("model-router").info(
+    tell(
+        "model-router",
         "routed",
         profile=request.profile,
         asked=request.model,
