@@ -26,6 +26,7 @@ from sonia.router import (
     ModelNotFound,
     Router,
     TextDelta,
+    TokenLikelihood,
     ToolCallProposed,
 )
 from sonia.turn import MAX_TEXT_CHARS, ResponseDelta, TurnDone, TurnRequest, Turns
@@ -74,6 +75,7 @@ class Answer(Value):
     calls: tuple[ToolCall, ...]
     finished: Finished
     cache: str = ""
+    logprobs: tuple[TokenLikelihood, ...] = ()
 
 
 class Answers:
@@ -148,10 +150,12 @@ class Answers:
         """All of it. `one_call` drops all tool calls but the first."""
         text: list[str] = []
         calls: list[ToolCall] = []
+        likely: list[TokenLikelihood] = []
         async with self.open(asked, whole=True) as opened:
             async for event in opened.events:
                 if isinstance(event, TextDelta):
                     text.append(event.text)
+                    likely += event.logprobs
                 elif isinstance(event, ToolCallProposed):
                     calls.append(event.call)
                 else:
@@ -161,6 +165,7 @@ class Answers:
             calls=tuple(calls[:1] if one_call else calls),
             finished=finished,
             cache=opened.cache,
+            logprobs=tuple(likely),
         )
 
 
@@ -217,10 +222,14 @@ def _turn(asked: Asked) -> TurnRequest:
             "sonia uses tools of her own; yours can't be added. Ask a bare model, or leave them.",
             param="tools",
         )
-    if request.json_schema is not None:
+    if request.json_schema is not None or request.json_object:
         raise InvalidRequest(
             "sonia answers in words. Ask a bare model for JSON.", param="response_format"
         )
+    if request.top_logprobs is not None:
+        raise InvalidRequest("sonia tells no logprobs.", param="logprobs")
+    if any(message.images for message in request.messages):
+        raise InvalidRequest("sonia sees no pictures here yet. Ask a bare model.", param="messages")
     if any(message.role == "tool" for message in request.messages):
         raise InvalidRequest("sonia's tools answer her themselves.", param="messages")
     *before, last = request.messages or (Message(role="system", content=""),)

@@ -10,7 +10,7 @@ import msgspec
 from sonia.errors import InvalidRequest
 from sonia.gateway.answering import Answers, Asked, session_of
 from sonia.gateway.bodies import decode
-from sonia.gateway.openai_chat import ANY_OBJECT, Name
+from sonia.gateway.openai_chat import ANY_OBJECT, Name, picture, schema_format
 from sonia.router import ChatRequest
 from sonia.types import DEFAULT_USER, Message, ToolCall, ToolSpec
 
@@ -21,8 +21,19 @@ class TextBlock(msgspec.Struct, tag="text"):
     text: str
 
 
+class ImageSource(msgspec.Struct):
+    """Where a picture is: its data in base64, or its address."""
+
+    type: str
+    media_type: str = ""
+    data: str = ""
+    url: str = ""
+
+
 class ImageBlock(msgspec.Struct, tag="image"):
     """A picture."""
+
+    source: ImageSource
 
 
 class DocumentSource(msgspec.Struct):
@@ -164,7 +175,8 @@ def wanted_message(
         profile=target.profile,
         tools=tools,
         tool_choice=choice,
-        json_schema=_schema(body.output_config),
+        **_wanted_format(body.output_config),
+        parallel_tool_calls=not _one_call(body.tool_choice),
         max_tokens=body.max_tokens,
         temperature=answers.temperature(target, body.temperature),
         top_p=body.top_p or 1.0,
@@ -178,12 +190,13 @@ def wanted_message(
         session_id=session_of({"session_id": named.session_id}),
         **wishes,
     )
-    choosing = body.tool_choice
     return WantedMessage(
-        asked=asked,
-        stream=bool(body.stream),
-        one_call=bool(choosing and choosing.disable_parallel_tool_use),
+        asked=asked, stream=bool(body.stream), one_call=_one_call(body.tool_choice)
     )
+
+
+def _one_call(choice: ToolChoice | None) -> bool:
+    return bool(choice and choice.disable_parallel_tool_use)
 
 
 async def counted(data: bytes, answers: Answers) -> int:
@@ -228,13 +241,26 @@ def _user(role: Literal["user", "system"], blocks: list[Block], where: str) -> I
         if not isinstance(block, ToolResultBlock):
             continue
         content = block.content or ""
-        text = content if isinstance(content, str) else _words(content, f"{where}[{index}].content")
+        inner = f"{where}[{index}].content"
+        if not isinstance(content, str) and _images(content, inner):
+            raise InvalidRequest("A tool's result is text here.", param=inner)
+        text = content if isinstance(content, str) else _words(content, inner)
         if block.is_error:
             text = f"The tool failed: {text}"
         yield Message(role="tool", content=text, tool_call_id=block.tool_use_id)
     said = [block for block in blocks if not isinstance(block, ToolResultBlock)]
     if said:
-        yield Message(role=role, content=_words(said, where))
+        yield Message(role=role, content=_words(said, where), images=_images(said, where))
+
+
+def _images(blocks: Iterable[Any], where: str) -> tuple[str, ...]:
+    found: list[str] = []
+    for index, block in enumerate(blocks):
+        if isinstance(block, ImageBlock):
+            source = block.source
+            url = f"data:{source.media_type};base64,{source.data}" if source.data else source.url
+            found.append(picture(url, f"{where}[{index}].source"))
+    return tuple(found)
 
 
 def _words(blocks: Iterable[Any], where: str) -> str:
@@ -244,7 +270,7 @@ def _words(blocks: Iterable[Any], where: str) -> str:
             words.append(block.text)
         elif isinstance(block, DocumentBlock) and block.source.type == "text":
             words.append(block.source.data or "")
-        elif not isinstance(block, ThinkingBlock | RedactedBlock):
+        elif not isinstance(block, ThinkingBlock | RedactedBlock | ImageBlock):
             kind = type(block).__struct_config__.tag
             raise InvalidRequest(
                 f"Content of type '{kind}' can't be read here. Send text.",
@@ -279,7 +305,7 @@ def _tools(body: Body) -> tuple[tuple[ToolSpec, ...], str]:
     return offered, "required" if choice.type == "any" else choice.type
 
 
-def _schema(wanted: OutputConfig | None) -> dict[str, Any] | None:
+def _wanted_format(wanted: OutputConfig | None) -> dict[str, Any]:
     if wanted is None or wanted.format is None:
-        return None
-    return wanted.format.schema or ANY_OBJECT
+        return {}
+    return schema_format(wanted.format.schema, None, strict=True)

@@ -16,7 +16,7 @@ from sonia.errors import SoniaError
 from sonia.gateway.answering import Answer, Answers
 from sonia.gateway.openai_chat import Completion, another, call_object
 from sonia.gateway.sending import Header, send_events, send_whole
-from sonia.router import Finished, TextDelta, ToolCallProposed
+from sonia.router import Finished, TextDelta, TokenLikelihood, ToolCallProposed
 from sonia.types import Usage
 
 _encode = msgspec.json.encode
@@ -71,7 +71,7 @@ def usage_object(usages: Sequence[Usage]) -> dict[str, Any]:
         "total_tokens": prompt + made,
         "prompt_tokens_details": {"cached_tokens": usages[0].cached_tokens, "audio_tokens": 0},
         "completion_tokens_details": {
-            "reasoning_tokens": 0,
+            "reasoning_tokens": sum(usage.reasoning_tokens for usage in usages),
             "audio_tokens": 0,
             "accepted_prediction_tokens": 0,
             "rejected_prediction_tokens": 0,
@@ -106,9 +106,21 @@ def _choice(answer: Answer, index: int) -> dict[str, Any]:
     return {
         "index": index,
         "message": message,
-        "logprobs": None,
+        "logprobs": logprobs_object(answer.logprobs),
         "finish_reason": answer.finished.reason,
     }
+
+
+def logprobs_object(likely: Sequence[TokenLikelihood]) -> dict[str, Any] | None:
+    """How likely each token was; None where nobody asked."""
+    if not likely:
+        return None
+    content = []
+    for token in likely:
+        row = msgspec.to_builtins(token)
+        row["top_logprobs"] = row.pop("top")
+        content.append(row)
+    return {"content": content, "refusal": None}
 
 
 async def _chunks(
@@ -133,14 +145,21 @@ async def _chunks(
             headers += cache_header(opened.cache)
             calls = 0
             async for event in opened.events:
-                if isinstance(event, TextDelta):
+                if isinstance(event, TextDelta) and event.logprobs:
+                    delta = {"content": event.text}
+                    likely = b',"logprobs":%s,"finish_reason":null}]' % _encode(
+                        logprobs_object(event.logprobs)
+                    )
+                    yield first + opening + _encode(delta) + likely + end
+                    first = b""
+                elif isinstance(event, TextDelta):
                     yield first + saying + _encode(event.text) + said
                     first = b""
                 elif isinstance(event, ToolCallProposed):
                     if calls and wanted.one_call:
                         continue
-                    delta = {"tool_calls": [{"index": calls, **call_object(event.call)}]}
-                    yield (first and silent) + opening + _encode(delta) + closing
+                    called = {"tool_calls": [{"index": calls, **call_object(event.call)}]}
+                    yield (first and silent) + opening + _encode(called) + closing
                     first, calls = b"", calls + 1
                 else:
                     start = head + named % _encode(event.model)

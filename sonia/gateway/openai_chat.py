@@ -141,9 +141,11 @@ class Body(msgspec.Struct):
     response_format: Format | None = None
     user: Name | None = None
     metadata: dict[str, Any] | None = None
-    # What can't be done is refused, not passed over.
     logprobs: bool | None = None
-    top_logprobs: int | None = None
+    top_logprobs: Annotated[int, msgspec.Meta(ge=0, le=20)] | None = None
+    reasoning_effort: str | None = None
+    verbosity: str | None = None
+    # What can't be done is refused, not passed over.
     logit_bias: dict[str, float] | None = None
     modalities: list[str] | None = None
     audio: dict[str, Any] | None = None
@@ -180,7 +182,7 @@ def completion(
         profile=target.profile,
         tools=tools,
         tool_choice=choice,
-        json_schema=_schema(body.response_format),
+        **_wanted_format(body.response_format),
         max_tokens=body.max_completion_tokens or body.max_tokens or DEFAULT_MAX_TOKENS,
         temperature=answers.temperature(target, body.temperature),
         top_p=body.top_p or 1.0,
@@ -188,6 +190,10 @@ def completion(
         stop=stop,
         frequency_penalty=body.frequency_penalty or 0.0,
         presence_penalty=body.presence_penalty or 0.0,
+        parallel_tool_calls=body.parallel_tool_calls is not False,
+        top_logprobs=(body.top_logprobs or 0) if body.logprobs else None,
+        reasoning_effort=body.reasoning_effort,
+        verbosity=body.verbosity,
     )
     asked = Asked(
         target=target,
@@ -216,8 +222,8 @@ def another(asked: Asked, index: int) -> Asked:
 
 
 def _refuse(body: Body) -> None:
-    if body.logprobs or body.top_logprobs:
-        raise InvalidRequest("Probabilities of tokens are not given here.", param="logprobs")
+    if body.top_logprobs is not None and not body.logprobs:
+        raise InvalidRequest("top_logprobs needs logprobs to be true.", param="top_logprobs")
     if body.logit_bias:
         raise InvalidRequest("The bias of tokens can't be set here.", param="logit_bias")
     if body.audio or (body.modalities and body.modalities != ["text"]):
@@ -264,7 +270,27 @@ def message(said: Spoken, index: int) -> Message:
                 raise InvalidRequest(
                     f"Missing required parameter: '{where}.content'.", param=f"{where}.content"
                 )
-            return Message(role=role, content=text)
+            pictures = _images(said.content, f"{where}.content")
+            return Message(role=role, content=text, images=pictures)
+
+
+def _images(content: Content | None, where: str) -> tuple[str, ...]:
+    if content is None or isinstance(content, str):
+        return ()
+    return tuple(
+        picture(part.image_url.url, f"{where}[{index}].image_url.url")
+        for index, part in enumerate(content)
+        if isinstance(part, Image)
+    )
+
+
+def picture(url: str, where: str) -> str:
+    """An address that a model may be shown. Raises `InvalidRequest`."""
+    if url.startswith("https://") or (url.startswith("data:image/") and ";base64," in url[:64]):
+        return url
+    raise InvalidRequest(
+        "A picture is an https:// address or data:image/…;base64,… here.", param=where
+    )
 
 
 def _words(content: Content | None, where: str) -> str:
@@ -276,7 +302,7 @@ def _words(content: Content | None, where: str) -> str:
             words.append(part.text)
         elif isinstance(part, Refusal):
             words.append(part.refusal)
-        else:
+        elif not isinstance(part, Image):
             kind = type(part).__struct_config__.tag
             raise InvalidRequest(
                 f"Content of type '{kind}' can't be read here. Send text.",
@@ -333,17 +359,30 @@ def _named_choice(
     )
 
 
-def _schema(wanted: Format | None) -> dict[str, Any] | None:
+def _wanted_format(wanted: Format | None) -> dict[str, Any]:
+    """What of the router's request it is."""
     if wanted is None or wanted.type == "text":
-        return None
+        return {}
     if wanted.type == "json_object":
-        return ANY_OBJECT
+        return {"json_object": True}
     if wanted.json_schema is None:
         raise InvalidRequest(
             "Missing required parameter: 'response_format.json_schema'.",
             param="response_format.json_schema",
         )
-    return wanted.json_schema.schema or ANY_OBJECT
+    form = wanted.json_schema
+    return schema_format(form.schema, form.name, strict=form.strict)
+
+
+def schema_format(
+    schema: dict[str, Any] | None, name: str | None, *, strict: bool | None
+) -> dict[str, Any]:
+    """A JSON Schema, as the router's request has it."""
+    return {
+        "json_schema": ANY_OBJECT if schema is None else schema,
+        "schema_name": name or "answer",
+        "schema_strict": bool(strict),
+    }
 
 
 def call_object(call: ToolCall) -> dict[str, Any]:

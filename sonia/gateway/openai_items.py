@@ -8,6 +8,7 @@ import msgspec
 
 from sonia.errors import InvalidRequest
 from sonia.gateway.bodies import called, convert
+from sonia.gateway.openai_chat import picture
 from sonia.types import Message, ToolCall, new_id
 
 MOST_ITEMS = 2048
@@ -71,7 +72,8 @@ def _message(item: dict[str, Any], where: str) -> Message | None:
         case "message":
             said = convert(item, MessageItem, where)
             role = "system" if said.role == "developer" else said.role
-            return Message(role=role, content=_words(said.content, f"{where}.content"))
+            text = _words(said.content, f"{where}.content")
+            return Message(role=role, content=text, images=_images(said, f"{where}.content"))
         case "function_call":
             call = convert(item, CallItem, where)
             made = called(call.call_id, call.name, call.arguments, f"{where}.arguments")
@@ -89,11 +91,22 @@ def _message(item: dict[str, Any], where: str) -> Message | None:
     )
 
 
+def _images(said: MessageItem, where: str) -> tuple[str, ...]:
+    parts = [] if isinstance(said.content, str) else said.content
+    return tuple(
+        picture(part.image_url, f"{where}[{index}].image_url")
+        for index, part in enumerate(parts)
+        if part.type == "input_image" and part.image_url
+    )
+
+
 def _words(content: str | list[Part], where: str) -> str:
     if isinstance(content, str):
         return content
     words: list[str] = []
     for index, part in enumerate(content):
+        if part.type == "input_image" and part.image_url:
+            continue
         if part.type not in ("input_text", "output_text", "text", "refusal"):
             raise InvalidRequest(
                 f"Content of type {part.type!r} can't be read here. Send text.",

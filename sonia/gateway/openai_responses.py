@@ -10,7 +10,7 @@ import msgspec
 from sonia.errors import InvalidRequest
 from sonia.gateway.answering import DEFAULT_MAX_TOKENS, Answers, Asked, session_name, session_of
 from sonia.gateway.bodies import decode
-from sonia.gateway.openai_chat import ANY_OBJECT, Described, Name, Tool, chosen
+from sonia.gateway.openai_chat import Described, Name, Tool, chosen, schema_format
 from sonia.gateway.openai_items import kept_items, messages_of
 from sonia.gateway.responses_store import Kept, Responses
 from sonia.router import ChatRequest, Finished
@@ -43,6 +43,12 @@ class FlatTool(msgspec.Struct):
     strict: bool | None = None
 
 
+class Reasoning(msgspec.Struct):
+    """How long a model is to think, where it can choose."""
+
+    effort: str | None = None
+
+
 class Body(msgspec.Struct):
     """The request. Fields that change nothing here are not listed."""
 
@@ -61,6 +67,7 @@ class Body(msgspec.Struct):
     top_p: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
     max_output_tokens: Annotated[int, msgspec.Meta(ge=1)] | None = None
     user: Name | None = None
+    reasoning: Reasoning | None = None
     # What can't be done is refused, not passed over.
     background: bool | None = None
     conversation: Any = None
@@ -103,7 +110,7 @@ class Wanted(msgspec.Struct):
             "status": status,
             "background": False,
             "error": error,
-            "incomplete_details": {"reason": "max_output_tokens"} if cut else None,
+            "incomplete_details": {"reason": _why_cut(finished)} if cut else None,
             "instructions": body.instructions,
             "max_output_tokens": body.max_output_tokens,
             "max_tool_calls": None,
@@ -111,7 +118,7 @@ class Wanted(msgspec.Struct):
             "output": output,
             "parallel_tool_calls": not self.one_call,
             "previous_response_id": body.previous_response_id,
-            "reasoning": {"effort": None, "summary": None},
+            "reasoning": {"effort": self.asked.request.reasoning_effort, "summary": None},
             "service_tier": "default",
             "store": self.store,
             "temperature": self.asked.request.temperature,
@@ -166,7 +173,10 @@ async def wanted_response(
         profile=target.profile,
         tools=tools,
         tool_choice=choice,
-        json_schema=_schema(body.text.format if body.text else None),
+        **_wanted_format(body.text.format if body.text else None),
+        parallel_tool_calls=body.parallel_tool_calls is not False,
+        reasoning_effort=body.reasoning.effort if body.reasoning else None,
+        verbosity=body.text.verbosity if body.text else None,
         max_tokens=body.max_output_tokens or DEFAULT_MAX_TOKENS,
         temperature=answers.temperature(target, body.temperature),
         top_p=body.top_p or 1.0,
@@ -194,11 +204,19 @@ def usage_object(usage: Usage) -> dict[str, Any]:
     """As responses count."""
     return {
         "input_tokens": usage.prompt_tokens,
-        "input_tokens_details": {"cached_tokens": usage.cached_tokens, "cache_write_tokens": 0},
+        "input_tokens_details": {
+            "cached_tokens": usage.cached_tokens,
+            "cache_write_tokens": usage.cache_write_tokens,
+        },
         "output_tokens": usage.completion_tokens,
-        "output_tokens_details": {"reasoning_tokens": 0},
+        "output_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
         "total_tokens": usage.prompt_tokens + usage.completion_tokens,
     }
+
+
+def _why_cut(finished: Finished | None) -> str:
+    filtered = finished is not None and finished.reason == "content_filter"
+    return "content_filter" if filtered else "max_output_tokens"
 
 
 def _refuse(body: Body) -> None:
@@ -229,12 +247,12 @@ def _echoed(tool: FlatTool) -> dict[str, Any]:
     return {**shown, "strict": tool.strict is not False}
 
 
-def _schema(wanted: TextFormat | None) -> dict[str, Any] | None:
+def _wanted_format(wanted: TextFormat | None) -> dict[str, Any]:
     if wanted is None or wanted.type == "text":
-        return None
+        return {}
     if wanted.type == "json_object":
-        return ANY_OBJECT
+        return {"json_object": True}
     if wanted.schema is None:
         where = "text.format.schema"
         raise InvalidRequest(f"Missing required parameter: '{where}'.", param=where)
-    return wanted.schema
+    return schema_format(wanted.schema, wanted.name, strict=wanted.strict)

@@ -42,7 +42,7 @@ async def send_response(
 
 
 def _status(finished: Finished) -> str:
-    return "incomplete" if finished.reason == "length" else "completed"
+    return "incomplete" if finished.reason in ("length", "content_filter") else "completed"
 
 
 class _Told:

@@ -187,13 +187,34 @@ async def test_errors_are_the_clients_own_classes() -> None:
     assert overloaded.value.status_code == 529
 
 
+PICTURE: dict[str, Any] = {
+    "type": "image",
+    "source": {"type": "base64", "media_type": "image/png", "data": "aGk="},
+}
+
+
+async def test_a_picture_reaches_the_router() -> None:
+    async with rig(["A cat."]) as it:
+        await it.client.messages.create(
+            model=MODEL,
+            max_tokens=9,
+            messages=[{"role": "user", "content": [PICTURE]}],  # type: ignore[list-item]
+        )
+
+    assert it.router.requests[0].messages[0].images == ("data:image/png;base64,aGk=",)
+
+
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"max_tokens": None}, "max_tokens"),
     ({"max_tokens": 0}, "max_tokens"),
     ({"temperature": 2}, "temperature"),
     ({"messages": []}, "messages"),
     ({"messages": [{"role": "robot", "content": "x"}]}, "messages[0].role"),
-    ({"messages": [{"role": "user", "content": [{"type": "image"}]}]}, "messages[0].content[0]"),
+    ({"messages": [{"role": "user", "content": [{"type": "image"}]}]}, "content[0].source"),
+    (
+        {"messages": [{"role": "user", "content": [PICTURE | {"source": {"type": "file"}}]}]},
+        "messages[0].content[0].source",
+    ),
     ({"tools": [{"type": "bash_20250124", "name": "bash"}]}, "tools[0]"),
     ({"tool_choice": {"type": "tool", "name": "x"}}, "tool_choice.name"),
 ]

@@ -19,7 +19,7 @@ from sonia.events import Bus, Forgotten
 from sonia.gateway.answering import Answers, open_answers
 from sonia.gateway.cache import AnswerCache, BoundedStore
 from sonia.gateway.openai import openai_routes
-from sonia.router import AnswerCut
+from sonia.router import AnswerCut, Likelihood, TextDelta, TokenLikelihood
 from sonia.turn import TurnRequest
 from sonia.types import ToolCall
 from tests.scripted import EMBEDDER, MODEL, ScriptedRouter, Step
@@ -219,6 +219,49 @@ async def test_several_choices_are_several_answers() -> None:
     assert [pair for pair in said if pair[1]] == [(0, "c"), (1, "d")]
 
 
+PICTURE: dict[str, Any] = {"type": "image_url", "image_url": {"url": "https://a.example/b.png"}}
+
+
+async def test_pictures_and_further_wishes_reach_the_router() -> None:
+    text = {"type": "text", "text": "What is this?"}
+    async with rig(["A cat."], ["{}"]) as it:
+        await it.client.chat.completions.create(
+            model=MODEL,
+            messages=[{"role": "user", "content": [text, PICTURE]}],  # type: ignore[list-item,misc]
+            reasoning_effort="low",
+            verbosity="high",
+            parallel_tool_calls=False,
+        )
+        await it.client.chat.completions.create(
+            model=MODEL, messages=ASKS, response_format={"type": "json_object"}
+        )
+
+    first, second = it.router.requests
+    assert first.messages[0].images == ("https://a.example/b.png",)
+    assert (first.reasoning_effort, first.verbosity) == ("low", "high")
+    assert first.parallel_tool_calls is False
+    assert (second.json_object, second.json_schema) == (True, None)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_the_likelihood_of_tokens_is_told_to_those_who_ask(stream: bool) -> None:
+    other = Likelihood(token="Ho", logprob=-2.5, bytes=(72, 111))
+    token = TokenLikelihood(token="Hi", logprob=-0.5, bytes=(72, 105), top=(other,))
+    async with rig([TextDelta(text="Hi", logprobs=(token,))]) as it:
+        ask: Any = {"model": MODEL, "messages": ASKS, "logprobs": True, "top_logprobs": 1}
+        if stream:
+            chunks = [c async for c in await it.client.chat.completions.create(**ask, stream=True)]
+            told = next(c.choices[0].logprobs for c in chunks if c.choices[0].logprobs)
+        else:
+            answer = await it.client.chat.completions.create(**ask)
+            told = answer.choices[0].logprobs
+
+    assert it.router.requests[0].top_logprobs == 1
+    (row,) = told.content
+    assert (row.token, row.logprob, row.bytes) == ("Hi", -0.5, [72, 105])
+    assert row.top_logprobs[0].token == "Ho"
+
+
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"temperature": "hot"}, "temperature"),
     ({"temperature": 3}, "temperature"),
@@ -233,7 +276,16 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ),
     ({"model": 3}, "model"),
     ({"n": 0}, "n"),
-    ({"logprobs": True}, "logprobs"),
+    ({"top_logprobs": 3}, "top_logprobs"),
+    ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
+    (
+        {
+            "messages": [
+                {"role": "user", "content": [PICTURE | {"image_url": {"url": "file:///x"}}]}
+            ]
+        },
+        "messages[0].content[0].image_url.url",
+    ),
     ({"logit_bias": {"50256": -100}}, "logit_bias"),
     ({"modalities": ["text", "audio"]}, "modalities"),
     ({"tools": [{"type": "function"}]}, "tools[0].function"),

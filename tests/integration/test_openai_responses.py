@@ -234,7 +234,7 @@ async def test_a_response_that_breaks_ends_as_failed_and_is_not_stored(rig: Any)
     assert events[-1].response.output_text == "Hel"
 
 
-PICTURE = {"role": "user", "content": [{"type": "input_image"}]}
+PICTURE = {"role": "user", "content": [{"type": "input_image", "file_id": "file_1"}]}
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"input": 3}, "input"),
     ({"input": ""}, "input"),
