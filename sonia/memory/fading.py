@@ -1,7 +1,8 @@
 """What fades: a memory's strength halves with every half-life of its type.
 
 Nothing is ever deleted by it. What has become too weak is archived: left out of searches that
-don't ask for it, and brought back by `archive(…, archived=False)`. What is pinned never fades.
+don't ask for it, and brought back by `archive(…, archived=False)`. What is pinned never fades,
+and a document is whole or gone: none of its pieces is archived.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ def faded(c: apsw.Connection, settings: Decay, at: dt.datetime, limit: int = BAT
         "coalesce(half.value, :other)) AS strength FROM memory_entries "
         "LEFT JOIN json_each(:half_lives) AS half ON half.key = memory_entries.type "
         "WHERE archived_at IS NULL AND pinned = 0 AND superseded_by IS NULL "
+        "AND memory_entries.type <> 'document' "
         "AND recorded_at < :before AND strength < :below ORDER BY strength LIMIT :limit",
         {
             "at": micros(at),

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from functools import partial
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import apsw
 
@@ -25,6 +26,7 @@ from sonia.memory.interface import Model
 from sonia.memory.parts import Parts
 from sonia.types import Value
 
+T = TypeVar("T")
 RETRY_FIRST = dt.timedelta(minutes=1)
 LOOK_S = 60.0
 
@@ -45,7 +47,9 @@ class Reader:
 
     def __init__(self, parts: Parts, model: Model) -> None:
         self._parts = parts
-        self._model = model
+        self.model = model
+        self._spoken_at = float("-inf")
+        self._disturbs: set[asyncio.Event] = set()
         self._settings: Extraction = parts.config.extraction
         self._spoken = asyncio.Event()
         self.dropped = 0
@@ -53,12 +57,40 @@ class Reader:
 
     def spoken(self) -> None:
         """Somebody is speaking, or a turn was queued."""
+        self._spoken_at = asyncio.get_running_loop().time()
         self._spoken.set()
+        for disturbed in self._disturbs:
+            disturbed.set()
+
+    async def undisturbed(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T | None:
+        """Do it when nobody has spoken for `idle_s`; leave it, for nothing, when somebody does."""
+        await self._quiet_for(self._settings.idle_s)
+        disturbed = asyncio.Event()
+        self._disturbs.add(disturbed)
+        working = asyncio.create_task(work())
+        speaking = asyncio.create_task(disturbed.wait())
+        try:
+            await asyncio.wait((working, speaking), return_when=asyncio.FIRST_COMPLETED)
+            return working.result() if working.done() else None
+        finally:
+            self._disturbs.remove(disturbed)
+            for task in (working, speaking):
+                task.cancel()
+            await asyncio.gather(working, speaking, return_exceptions=True)
+
+    async def _quiet_for(self, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        left_s = self._spoken_at + seconds - loop.time()
+        while left_s > 0:
+            await asyncio.sleep(left_s)
+            left_s = self._spoken_at + seconds - loop.time()
 
     async def run(self) -> None:
         """Read whatever is due whenever it is quiet."""
+        await self._sleep(self._settings.idle_s)  # the start goes first
         while True:
-            await self._quiet()
+            self._spoken.clear()
+            await self._quiet_for(self._settings.idle_s)
             try:
                 went_on = await self._step()
             except SoniaError as error:  # of the database: the turn stays in the queue
@@ -82,42 +114,20 @@ class Reader:
         waiting = await self._parts.db.read(count)
         return {"waiting": waiting, "dropped": self.dropped, "trouble": self.trouble}
 
-    async def _quiet(self) -> None:
-        """Return when nobody has spoken for `idle_s`."""
-        while True:
-            self._spoken.clear()
-            if not await self._sleep(self._settings.idle_s):
-                return
-
-    async def _sleep(self, seconds: float) -> bool:
-        """Whether somebody spoke before the time was over."""
-        try:
+    async def _sleep(self, seconds: float) -> None:
+        """Until then, or until somebody speaks."""
+        with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._spoken.wait()
-        except TimeoutError:
-            return False
-        return True
 
     async def _read(self, unread: Unread) -> None:
-        reading = asyncio.create_task(
-            extracted(self._model, unread.text, self._settings.deadline_s)
-        )
-        speaking = asyncio.create_task(self._spoken.wait())
+        deadline_s = self._settings.deadline_s
         try:
-            await asyncio.wait((reading, speaking), return_when=asyncio.FIRST_COMPLETED)
-            if not reading.done():
-                return
-            await self._settle(unread, reading)
-        finally:
-            for task in (reading, speaking):
-                task.cancel()
-            await asyncio.gather(reading, speaking, return_exceptions=True)
-
-    async def _settle(self, unread: Unread, reading: asyncio.Task[tuple[Extracted, ...]]) -> None:
-        try:
-            found = reading.result()
+            found = await self.undisturbed(lambda: extracted(self.model, unread.text, deadline_s))
         except SoniaError as error:
             await self._failed(unread, error)
+            return
+        if found is None:
             return
         self.trouble = None
         cause = self._parts.note("memory.superseded").correlation_id

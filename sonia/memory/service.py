@@ -63,8 +63,8 @@ class SqliteMemory(KeepsMemories, KeepsConversations, KeepsDocuments):
         KeepsMemories.__init__(self, parts)
         KeepsConversations.__init__(self, parts)
         KeepsDocuments.__init__(self, parts)
-        self._upkeep = Upkeep(parts, model)
         self._reader = Reader(parts, model) if model is not None else None
+        self._upkeep = Upkeep(parts, self._reader)
         self._guard = guard
         self._tasks: tuple[asyncio.Task[None], ...] = ()
 

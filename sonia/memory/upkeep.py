@@ -9,9 +9,10 @@ from sonia.errors import SoniaError
 from sonia.log import get_logger
 from sonia.memory import comparing, fading, merging, store, summaries
 from sonia.memory.extracting import answered
-from sonia.memory.interface import Entry, Model
+from sonia.memory.interface import Entry
 from sonia.memory.jobs import Counts, Job, Jobs
 from sonia.memory.parts import Parts
+from sonia.memory.reading import Reader
 from sonia.types import Origin, Value
 
 READ_BATCH = 500
@@ -22,11 +23,11 @@ class _Summary(Value):
 
 
 class Upkeep:
-    """What the jobs do. `model` writes summaries; without one, rules do."""
+    """What the jobs do. The reader's model writes summaries, when it is quiet; else rules do."""
 
-    def __init__(self, parts: Parts, model: Model | None) -> None:
+    def __init__(self, parts: Parts, reader: Reader | None) -> None:
         self._parts = parts
-        self._model = model
+        self._reader = reader
         every = parts.config.jobs
         self.jobs = Jobs(
             parts.db,
@@ -74,7 +75,10 @@ class Upkeep:
             found = await db.read(partial(store.entries, numbers=group.numbers))
             if len(found) < len(group.numbers):
                 continue  # one of them is damaged
-            content, origin = await self._summed_up([found[number] for number in group.numbers])
+            told = await self._summed_up([found[number] for number in group.numbers])
+            if told is None:
+                break  # somebody speaks; the rest is for the next time
+            content, origin = told
             kept = await db.write(
                 partial(summaries.keep, group=group, content=content, note=note, origin=origin)
             )
@@ -97,20 +101,25 @@ class Upkeep:
             archived += done
         return {"archived": archived}
 
-    async def _summed_up(self, entries: list[Entry]) -> tuple[str, Origin]:
-        if self._model is not None:
-            try:
-                told = await answered(
-                    self._model,
-                    summaries.INSTRUCTIONS,
-                    summaries.notes(entries),
-                    summaries.SCHEMA,
-                    _Summary,
-                    self._parts.config.extraction.deadline_s,
-                )
-            except SoniaError as error:
-                get_logger("memory-engine").warning("summed up by rules", reason=error.message)
-            else:
-                if told.summary.strip():
-                    return told.summary.strip(), "model"
-        return summaries.extract(entries), "owner"
+    async def _summed_up(self, entries: list[Entry]) -> tuple[str, Origin] | None:
+        by_rules: tuple[str, Origin] = (summaries.extract(entries), "owner")
+        reader = self._reader
+        if reader is None:
+            return by_rules
+        ask = partial(
+            answered,
+            reader.model,
+            summaries.INSTRUCTIONS,
+            summaries.notes(entries),
+            summaries.SCHEMA,
+            _Summary,
+            self._parts.config.extraction.deadline_s,
+        )
+        try:
+            told = await reader.undisturbed(ask)
+        except SoniaError as error:
+            get_logger("memory-engine").warning("summed up by rules", reason=error.message)
+            return by_rules
+        if told is None:
+            return None
+        return (told.summary.strip(), "model") if told.summary.strip() else by_rules

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from sonia.config import Extraction, MemoryEngine
+from sonia.config import Extraction, MemoryEngine, Summaries
 from sonia.errors import Unavailable
 from sonia.events import Bus, TurnFinished
-from sonia.memory import Forget, Query, SqliteMemory
+from sonia.memory import Forget, NewMemory, Query, SqliteMemory
 from sonia.memory.extracting import Extracted, grounded
 from tests.memory_given import Clock, ScriptedModel, opened
 
@@ -160,6 +160,24 @@ async def test_whoever_speaks_comes_first(tmp_path: Path) -> None:
 
         account = await until(memory, lambda account: True)
         assert (account["waiting"], account["dropped"], account["trouble"]) == (1, 0, None)
+
+
+async def test_summing_up_waits_for_whoever_speaks(tmp_path: Path) -> None:
+    clock, model = Clock(), Hanging()
+    config = MemoryEngine(
+        extraction=Extraction(idle_s=0.01), summaries=Summaries(at_least=2, after_days=1)
+    )
+    async with opened(tmp_path, clock=clock, config=config, model=model) as memory:
+        for content in ("I went to the zoo.", "I met Tom at the lake."):
+            await memory.store(NewMemory(type="episode", content=content, session_id="ses_1"))
+        clock.at += dt.timedelta(days=2)
+        job = asyncio.create_task(memory.run_job("summarise"))
+        await model.asked.wait()
+        await memory.open_session("ses_2")
+
+        assert (await job).outcome == {"summaries": 0, "archived": 0}
+        assert model.left.is_set()
+        assert len(await known(memory)) == 2
 
 
 async def test_leaving_does_not_wait_for_a_model(tmp_path: Path) -> None:
