@@ -53,9 +53,9 @@ class Scope(msgspec.Struct, kw_only=True):
         """Whether what happened in this session, or in none, may be of these users."""
         return DEFAULT_USER in self.users if session_id is None else session_id not in self.others
 
-    def alone(self) -> bool:
-        """Whether rows are named one by one, not by person or session."""
-        return not self.persons and not self.sessions
+    def whole(self, session_id: str | None) -> bool:
+        """Whether all of this session goes; what happened in none is the owner's."""
+        return DEFAULT_USER in self.persons if session_id is None else session_id in self.sessions
 
 
 class Place(Protocol):

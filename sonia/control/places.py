@@ -49,13 +49,13 @@ class Audit:
         rows = c.execute(
             "SELECT number, hash, correlation_id, data FROM control_ledger "  # noqa: S608
             "WHERE data <> :erased AND kind <> :erasing AND (:until IS NULL OR at <= :until) "
-            "AND (:sessions OR correlation_id IN (SELECT value FROM json_each(:exchanges)) "
+            "AND (:whole OR correlation_id IN (SELECT value FROM json_each(:exchanges)) "
             f"OR {hint})",
             {
                 "erased": ERASED,
                 "erasing": ERASING,
                 "until": _until(scope),
-                "sessions": bool(scope.sessions),
+                "whole": bool(scope.sessions or scope.persons),
                 "exchanges": json.dumps([correlation for correlation, _ in scope.exchanges]),
                 **needles,
             },
@@ -100,7 +100,7 @@ class Approvals:
             said = json.dumps([part for part in held if part])
             if (
                 id_ in scope.approvals
-                or session_id in scope.sessions
+                or scope.whole(session_id)
                 or (scope.theirs(session_id) and _mentioned(scope, said, held[0]))
             ):
                 scope.approvals.add(id_)
@@ -128,9 +128,10 @@ class Approvals:
 def _means(scope: Scope, noted: _Noted, correlation: str, data: str) -> bool:
     if noted.session_id in scope.sessions:
         return True
-    if (correlation, noted.session_id) in scope.exchanges and noted.arguments is not None:
-        return True
-    return scope.theirs(noted.session_id) and _mentioned(scope, data)
+    if not scope.theirs(noted.session_id):
+        return False
+    linked = scope.whole(noted.session_id) or (correlation, noted.session_id) in scope.exchanges
+    return (linked and noted.arguments is not None) or _mentioned(scope, data)
 
 
 def _mentioned(scope: Scope, *held: str) -> bool:

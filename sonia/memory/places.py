@@ -202,16 +202,20 @@ class Events:
         )
         hint, needles = _hint(scope, "data")
         rows = c.execute(
-            f"SELECT number, at, correlation_id, session_id, data, {linked} FROM memory_events "  # noqa: S608
+            f"SELECT number, at, correlation_id, session_id, turn_id, data, {linked} "  # noqa: S608
+            "FROM memory_events "
             f"WHERE user_id IN (SELECT value FROM json_each(:users)) AND {_UNTIL} "
             f"AND ({linked} OR (data <> :erased AND ({hint})))".format("at"),
             {**bound(scope), **needles, "erased": ERASED},
         )
         found: dict[Key, str] = {}
-        for number, at, correlation, session_id, data, is_linked in cast("Iterable[Any]", rows):
+        for number, at, correlation, session_id, turn_id, data, is_linked in cast(
+            "Iterable[Any]", rows
+        ):
             if is_linked or mentioned(scope, data):
                 found[number] = f"{number} {at} {correlation}"
-                scope.exchanges.add((correlation, session_id))
+                if turn_id is not None:
+                    scope.exchanges.add((correlation, session_id))
         return found.items()
 
     def erase(self, c: apsw.Connection, keys: Sequence[Key], scope: Scope) -> dict[str, int]:

@@ -43,7 +43,7 @@ class ActionsDone:
             if (
                 id_ in scope.actions
                 or approval_id in scope.approvals
-                or session_id in scope.sessions
+                or scope.whole(session_id)
                 or (outcome and scope.theirs(session_id) and _mentioned(scope, outcome))
             ):
                 yield id_, id_

@@ -226,6 +226,22 @@ async def test_a_person_is_forgotten_and_nobody_else(tmp_path: Path) -> None:
         assert residue(tmp_path / "data", b"Tavira") != []
 
 
+async def test_what_was_done_outside_of_sessions_is_the_owners(tmp_path: Path) -> None:
+    async with house(tmp_path) as all_:
+        await all_.tools.execute(Call(tool_name="file.read", args={"path": "diary.txt"}))
+        await all_.memory.store(NewMemory(type="fact", content="Ink is out", user_id="ada"))
+
+        theirs = await all_.memory.erase(Forget(user_id="ada"), wait_s=60)
+        kept = residue(tmp_path / "data", STEM)
+        mine = await all_.memory.erase(Forget(user_id="owner"), wait_s=60)
+
+        assert (theirs.erased["memories"], "actions" in theirs.erased) == (1, False)
+        assert kept != []
+        assert mine.erased["actions"] == 1
+        assert residue(tmp_path / "data", STEM, b"diary") == []
+        assert (await all_.control.verify_ledger()).ok
+
+
 async def test_a_session_is_forgotten_with_what_was_made_of_it(tmp_path: Path) -> None:
     async with house(tmp_path) as all_:
         await all_.said(f"My neighbour is a {WORD} from Faro", session="ses_a")
