@@ -21,16 +21,16 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from sonia import schema
 from sonia.control.interface import LedgerCheck, LedgerDown, LedgerEntry
 from sonia.control.scope import canonical
 from sonia.errors import Internal
 from sonia.forgetting import ERASED
-from sonia.integrity import Batch
 from sonia.types import Damage, Value
 
 if TYPE_CHECKING:
     import apsw
+
+    from sonia.integrity import Batch
 
 _HEAD = "SELECT number, hash FROM control_ledger_head WHERE id = 1"
 _ROWS = (
@@ -128,6 +128,9 @@ def verify(connection: apsw.Connection) -> LedgerCheck:
 
 def chain(connection: apsw.Connection) -> Iterator[Batch]:
     """`verify` as a check of a whole database. See `sonia.integrity.Checker`."""
+    from sonia import schema  # both bring in SQLite
+    from sonia.integrity import Batch
+
     if "digest" not in schema.columns(connection, "control_ledger"):
         return  # a copy from before rows could be erased: the next start checks it
     found = verify(connection)
