@@ -144,6 +144,7 @@ def _prepare(
         with connection:
             counts = mend(connection, known)
         if counts:
+            connection.execute("PRAGMA temp_store=FILE")  # it may be larger than the memory
             connection.execute("VACUUM")  # their words are in no corner of a page any more
         rows = backups.counts(connection)
         newest = max(schema.applied_to(connection))

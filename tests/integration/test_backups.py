@@ -122,7 +122,7 @@ async def test_r06_it_is_described_checked_and_its_owners_alone(tmp_path: Path) 
 
 async def test_r06_a_killed_backup_leaves_no_file_that_looks_like_one(tmp_path: Path) -> None:
     await filled(tmp_path, 400)
-    for _ in range(4):
+    for _ in range(3):
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
