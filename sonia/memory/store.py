@@ -75,12 +75,17 @@ def _made(
         session_id=new.session_id,
         importance=new.importance,
         origin=least_trusted([new.origin, *made_from]),
-        valid_from=moment(micros(new.valid_from or at)),
-        valid_to=None if new.valid_to is None else moment(micros(new.valid_to)),
-        recorded_at=moment(micros(at)),
+        valid_from=_kept(new.valid_from or at),
+        valid_to=None if new.valid_to is None else _kept(new.valid_to),
+        recorded_at=_kept(at),
         pinned=new.pinned,
         source=source,
     )
+
+
+def _kept(at: dt.datetime) -> dt.datetime:
+    """As it is read again: in UTC."""
+    return at if at.tzinfo is dt.UTC else moment(micros(at))
 
 
 def _row(entry: Entry, number: int | None) -> tuple[Any, ...]:

@@ -14,6 +14,7 @@ import pytest
 
 from sonia.memory import NewMemory, Query, SqliteMemory
 from sonia.types import MemoryId
+from tests.integration.memory_writer import MANY
 from tests.memory_given import BLNS, NASTY, opened
 
 ROOT = Path(__file__).parent.parent.parent
@@ -21,7 +22,9 @@ KILLS = 4
 AT_LEAST = 100
 
 
-async def acknowledged_before_a_kill(folder: Path, first: int, acks: int) -> dict[str, str]:
+async def acknowledged_before_a_kill(
+    folder: Path, first: int, acks: int, *how: str
+) -> dict[str, str]:
     """Let a process store until it has acknowledged `acks`, kill it, return all it said."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -29,6 +32,7 @@ async def acknowledged_before_a_kill(folder: Path, first: int, acks: int) -> dic
         "tests.integration.memory_writer",
         str(folder),
         str(first),
+        *how,
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=asyncio.subprocess.PIPE,
@@ -66,6 +70,19 @@ async def test_r01_a_killed_process_loses_no_acknowledged_memory(tmp_path: Path)
 
         async with opened(tmp_path) as memory:
             await assert_all_agree(memory, acknowledged)
+
+
+async def test_r01_of_many_stored_at_once_all_are_there_or_none(tmp_path: Path) -> None:
+    acknowledged: dict[str, str] = {}
+    for kill in range(2):
+        acks = AT_LEAST + random.randrange(150)
+        said = await acknowledged_before_a_kill(tmp_path, (kill + 1) * 1_000_000, acks, "many")
+        assert len(said) >= acks - MANY
+        acknowledged |= said
+
+        async with opened(tmp_path) as memory:
+            await assert_all_agree(memory, acknowledged)
+            assert (await memory.stats()).memories % MANY == 0
 
 
 async def filled(folder: Path, count: int = 300) -> None:
