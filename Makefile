@@ -19,6 +19,7 @@ fix:  ## format, and mend what can be mended without thinking
 bench:  ## print the numbers, beside a peer's
 	$(PYTHON) -m sonia.bootstrap --dev -m benchmarks.startup
 	$(PYTHON) -m sonia.bootstrap --dev -m benchmarks.remembering
+	$(PYTHON) -m sonia.bootstrap --dev -m benchmarks.relay
 	$(PYTHON) -m sonia.bootstrap --dev -m benchmarks.memory_concurrency
 	$(PYTHON) -m sonia.bootstrap --dev -m benchmarks.tool_calls
 	$(PYTHON) -m sonia.bootstrap --dev -m benchmarks.local_model

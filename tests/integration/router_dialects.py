@@ -37,6 +37,7 @@ class Upstream:
         self.lines: Lines = []
         self.fault: str = ""
         self.respond: Callable[[dict[str, Any]], Lines] | None = None
+        self.asked = asyncio.Event()
         self.gone = asyncio.Event()
         self.tasks: set[asyncio.Task[None]] = set()
 
@@ -65,6 +66,7 @@ class Upstream:
             )
             return
         self.requests.append(body)
+        self.asked.set()
         if self.fault == "hang":
             await reader.read()
             return
