@@ -4,13 +4,13 @@
         [--peers chroma,lancedb,lancedb-hnsw] [--peer-python PATH]
 
 Writes memories with vectors that are known already, 5000 at a time from two tasks, waits until
-both indexes hold them, and asks real questions. "hybrid" is a search without the time its question's embedding
-takes; "over HTTP" (`--api`) is everything, by `sonia serve` with the real model over the same
-data. Recall is of the ten nearest, against every vector compared exactly. The plain scan is
-sqlite-vec's own, of the same table. Peers are measured on the same vectors, in the environment
-that `--peer-python` names (see benchmarks/requirements-peers.txt); one that isn't installed is
-skipped. 100,000 memories take about two minutes, once the texts have been embedded (some minutes,
-the first time only); a million about fifteen.
+both indexes hold them, and asks real questions. "hybrid" is a search without the time that its
+question's embedding takes; "over HTTP" (`--api`) is everything, by `sonia serve` with the real
+model over the same data. Recall is of the ten nearest, against every vector compared exactly. The
+plain scan is sqlite-vec's own, of the same table. Peers are measured on the same vectors, in the
+environment that `--peer-python` names (see benchmarks/requirements-peers.txt); one that isn't
+installed is skipped. 100,000 memories take about two minutes, once the texts have been embedded
+(some minutes, the first time only); a million about fifteen.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ def chroma(vectors, questions, folder):
     import chromadb
 
     client = chromadb.PersistentClient(path=folder)
-    collection = client.create_collection("it", metadata={"hnsw:space": "cosine"})
+    collection = client.create_collection("memories", metadata={"hnsw:space": "cosine"})
     began = time.perf_counter()
     for at in range(0, len(vectors), 5000):
         rows = vectors[at : at + 5000]
@@ -45,7 +45,7 @@ def lancedb(vectors, questions, folder, index=False):
         numbers = pyarrow.array(range(at, at + len(rows)))
         batch = pyarrow.table({"number": numbers, "vector": kept})
         if table is None:
-            table = db.create_table("it", batch)
+            table = db.create_table("memories", batch)
         else:
             table.add(batch)
     if index:
