@@ -9,9 +9,9 @@ was not said in the same words. Last, what a turn waits for remembering and reca
 all of it to fill that store (`--memories 0` leaves it out); asserts nothing.
 
 Read `fresh` alone as what to expect of unseen sentences, and that with care: it was written
-after the first rules and not tuned on, but its failures were looked at while working. `dev` was tuned on, and the rules'
-author had read `held-out` and the contradictions too, so these flatter the rules. All have one
-author, and half of `fresh` is junk made to be hard.
+after the first rules and not tuned on, but its failures were looked at since. `dev` was tuned on,
+and the rules' author had read `held-out` and the contradictions too, so these flatter the rules.
+All have one author, and half of `fresh` is junk made to be hard.
 """
 
 from __future__ import annotations
