@@ -1,4 +1,4 @@
-"""`sonia models list|pull|verify`: the weights on this machine."""
+"""`sonia models`: the weights on this machine, and models elsewhere."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
+from urllib.parse import quote
 
+from sonia.commands import terminal
 from sonia.config import Config
 from sonia.errors import SoniaError
 from sonia.weights import Progress, Weights, needed
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
 INTERRUPTED = 130
+TEST_TOKENS = 256
+TEST_S = 300.0
 STEP = 10  # per cent between two plain lines
 
 
@@ -32,13 +36,14 @@ class Subparsers(Protocol):
 
 def add(subparsers: Subparsers) -> None:
     """Add the command `models` to a parser."""
-    about = "Model weights: what there is, what is here, fetching, checking."
+    about = "Model weights: what there is, what is here, fetching, checking; models elsewhere."
     actions = subparsers.add_parser("models", help=about, description=about).add_subparsers(
-        title="actions", dest="action", required=True, metavar="list|pull|verify"
+        title="actions", dest="action", required=True, metavar="list|pull|verify|remote|test"
     )
     _add_list(actions)
     _add_pull(actions)
     _add_verify(actions)
+    _add_elsewhere(actions)
 
 
 def _add_list(actions: Subparsers) -> None:
@@ -73,6 +78,47 @@ def _add_verify(actions: Subparsers) -> None:
     verify = actions.add_parser("verify", help=about, description=about)
     verify.add_argument("names", nargs="*", metavar="NAME", help="a name that 'models list' shows")
     verify.set_defaults(run=run_verify)
+
+
+def _add_elsewhere(actions: Subparsers) -> None:
+    about = "List the models that a provider says it has. Sonia has to be running."
+    remote = actions.add_parser("remote", help=about, description=about)
+    remote.add_argument("provider", metavar="PROVIDER", help="ollama, openrouter, one of yours …")
+    remote.set_defaults(run=run_remote)
+    about = "Make one short call of a model, and say how long it took. Sonia has to be running."
+    test = actions.add_parser("test", help=about, description=about)
+    test.add_argument("model", metavar="MODEL", help="provider/name")
+    test.set_defaults(run=run_test)
+
+
+# --- elsewhere ---------------------------------------------------------------------------
+
+
+def run_remote(args: argparse.Namespace, config: Config) -> int:
+    """Print an id a line."""
+    from sonia.commands.server import Server
+
+    path = f"/router/models/{quote(args.provider, safe='')}/listed"
+    for model in Server.find(config).get(path)["models"]:
+        print(terminal.visible(model))
+    return 0
+
+
+def run_test(args: argparse.Namespace, config: Config) -> int:
+    """Print what it said, and what it took."""
+    from sonia.commands.server import Server
+
+    messages = [{"role": "user", "content": "Answer with the word ready."}]
+    body = {"model": args.model, "messages": messages, "max_tokens": TEST_TOKENS}
+    told = Server.find(config).post("/router/chat", body, timeout_s=TEST_S)
+    usage, cost = told["usage"], told["cost_usd"]
+    print(terminal.visible(told["response"]))
+    print(
+        f"{told['model']}: first token after {told['first_token_ms']:.0f} ms,"
+        f" {usage['prompt_tokens']} + {usage['completion_tokens']} tokens,"
+        f" {'cost unknown' if cost is None else f'${cost:.6f}'}"
+    )
+    return 0
 
 
 # --- list --------------------------------------------------------------------------------

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
+import textwrap
+import tomllib
 from pathlib import Path
 
+from sonia.config import parse
 from tests.e2e.conftest import ROOT, Server
 
 PLAIN = ("/healthz", "/status", "/version", "/")
@@ -28,6 +32,30 @@ def test_the_api_reference_lists_every_route_and_no_other(server: Server) -> Non
 
     assert served - twins - documented == set()
     assert documented - served == {("GET", "/openapi.json")}
+
+
+def test_the_examples_of_the_routers_reference_work(server: Server) -> None:
+    text = (ROOT / "docs/router.md").read_text(encoding="utf-8")
+    calls = re.findall(r"^ {4,8}(GET|POST) (/router/\S+)(?: (\{.*\}))?$", text, re.MULTILINE)
+
+    with server.client() as client:
+        for verb, path, body in calls:
+            sent = json.loads(body) if body else None
+            answer = client.request(verb, path, json=sent, timeout=60)
+            assert answer.status_code == 200, (verb, path, answer.text)
+
+    assert len(calls) >= 8
+
+
+def test_the_settings_of_the_routers_reference_are_settings() -> None:
+    text = (ROOT / "docs/router.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"(?:^    [\[a-z].*\n|^\n(?=    \[))+", text, re.MULTILINE)
+    settings = [textwrap.dedent(block) for block in blocks if "[services." in block]
+
+    for block in settings:
+        parse(tomllib.loads(block), {})
+
+    assert len(settings) == 3
 
 
 def test_the_test_command_of_the_readme_is_the_one_that_ci_runs() -> None:

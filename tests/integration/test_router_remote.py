@@ -104,7 +104,11 @@ async def test_text_arrives_in_pieces_with_usage(upstream: Upstream, dialect: st
     assert isinstance(end, Finished)
     assert (end.reason, end.provider) == ("stop", dialect)
     assert (end.usage.prompt_tokens, end.usage.completion_tokens) == (11, 5)
-    prices = {"ollama": 0.0, "house": None, "anthropic": 108e-6}  # nobody knows the house's
+    prices = {
+        "ollama": 0.0,
+        "house": None,
+        "anthropic": 108e-6,
+    }  # nobody knows the house's
     assert end.cost_usd == pytest.approx(prices.get(dialect, 77.5e-6))
 
 

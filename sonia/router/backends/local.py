@@ -122,7 +122,13 @@ class LocalBackend:
 
     def models(self) -> tuple[ModelInfo, ...]:
         return tuple(
-            ModelInfo(id=f"local/{name}", provider=self.name, context_tokens=model.context_tokens)
+            ModelInfo(
+                id=f"local/{name}",
+                provider=self.name,
+                context_tokens=model.context_tokens,
+                input_usd=0.0,
+                output_usd=0.0,
+            )
             for name, model in self._models.items()
         )
 
