@@ -13,6 +13,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -46,16 +47,26 @@ def hide(secret: str) -> None:
         _known.add(secret)
 
 
+@lru_cache(maxsize=1)
+def _longest_first(known: frozenset[str]) -> tuple[str, ...]:
+    return tuple(sorted(known, key=len, reverse=True))
+
+
 def redact(text: str) -> str:
     """Return `text` with known secrets and things shaped like one replaced by `***`."""
-    for secret in sorted(_known, key=len, reverse=True):  # one may begin with another
+    for secret in _longest_first(frozenset(_known)):  # one may begin with another
         text = text.replace(secret, "***")
     return _SHAPES.sub("***", text)
 
 
+@lru_cache(maxsize=1024)
+def _is_secret(name: str) -> bool:
+    return _NAMES.search(name) is not None
+
+
 def _clean(value: Any, name: str = "") -> Any:
     if isinstance(value, str):
-        return "***" if _NAMES.search(name) and value else redact(value)
+        return "***" if value and _is_secret(name) else redact(value)
     if isinstance(value, Mapping):
         return {redact(str(key)): _clean(item, str(key)) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):

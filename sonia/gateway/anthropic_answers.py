@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import AsyncGenerator
 from typing import Any
 
@@ -17,7 +16,7 @@ from sonia.gateway.anthropic_messages import WantedMessage
 from sonia.gateway.openai_answers import cache_header
 from sonia.gateway.sending import Header, send_events, send_whole
 from sonia.router import Finished, TextDelta, ToolCallProposed
-from sonia.types import ToolCall, Usage
+from sonia.types import ToolCall, Usage, new_id
 
 _encode = msgspec.json.encode
 _REASONS = {
@@ -60,7 +59,7 @@ def _message(
     model: str, content: list[dict[str, Any]], reason: str | None, usage: dict[str, int]
 ) -> dict[str, Any]:
     return {
-        "id": f"msg_{secrets.token_hex(16)}",
+        "id": new_id("msg"),
         "type": "message",
         "role": "assistant",
         "model": model,

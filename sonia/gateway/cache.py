@@ -11,6 +11,7 @@ import hashlib
 import time
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator
+from functools import lru_cache
 
 import msgspec
 from litestar.stores.base import NamespacedStore
@@ -150,7 +151,12 @@ class AnswerCache:
         await self._of(user_id).delete_all()
 
     def _of(self, user_id: str) -> NamespacedStore:
-        return self._store.with_namespace(hashlib.sha256(user_id.encode()).hexdigest()[:32])
+        return self._store.with_namespace(_namespace(user_id))
+
+
+@lru_cache(maxsize=1024)
+def _namespace(user_id: str) -> str:
+    return hashlib.sha256(user_id.encode()).hexdigest()[:32]
 
 
 def _size(key: str, value: bytes) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 import time
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any
@@ -17,7 +16,7 @@ from sonia.gateway.answering import Answer, Answers
 from sonia.gateway.openai_chat import Completion, another, call_object
 from sonia.gateway.sending import Header, send_events, send_whole
 from sonia.router import Finished, TextDelta, TokenLikelihood, ToolCallProposed
-from sonia.types import Usage
+from sonia.types import Usage, random_hex
 
 _encode = msgspec.json.encode
 _DONE = b"data: [DONE]\n\n"
@@ -180,4 +179,4 @@ def _last(start: bytes, index: int, finished: Finished, end: bytes) -> bytes:
 
 
 def _new_id() -> str:
-    return f"chatcmpl-{secrets.token_hex(16)}"
+    return f"chatcmpl-{random_hex()}"

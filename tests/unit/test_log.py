@@ -14,7 +14,7 @@ import structlog
 
 from sonia import log as log_module
 from sonia.envelope import Exchange, enter
-from sonia.log import SERVICES, get_logger, hide, open_logs, redact
+from sonia.log import SERVICES, get_logger, hide, open_logs, redact, tell
 
 KNOWN = "the-canary-in-the-coal-mine"
 SHAPED = {
@@ -241,3 +241,20 @@ def test_t43_no_secret_leaves_in_an_exception_or_its_cause(tmp_path: Path) -> No
     assert theirs["event"] == "failed with ***"
     assert KNOWN not in everything(tmp_path)
     assert "sk-ant" not in everything(tmp_path)
+
+
+def test_the_short_way_writes_the_same_line_without_its_secrets(tmp_path: Path) -> None:
+    hide(KNOWN)
+    with open_logs(tmp_path, level="INFO", style="json"):
+        enter(Exchange(correlation_id="req_1"))
+        facts = {"path": f"/v1/{KNOWN}", "api_key": "abc", "parts": ["sk-abcdefgh12345678"]}
+        get_logger("api-gateway").info("request", status=200, **facts)
+        tell("api-gateway", "request", status=200, **facts)
+    with open_logs(tmp_path, level="WARNING", style="json"):
+        tell("api-gateway", "not told")
+
+    one, other = lines(tmp_path, "api-gateway")
+    assert one.pop("timestamp")[-1] == other.pop("timestamp")[-1] == "Z"
+    assert one == other
+    assert one["path"] == "/v1/***"
+    assert (one["api_key"], one["parts"]) == ("***", ["***"])
