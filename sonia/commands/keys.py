@@ -72,6 +72,8 @@ def run_revoke(args: argparse.Namespace, config: Config) -> int:
     revoke_key(config.data, args.name)
     _tell(config)
     print(f"{args.name} is void.")
+    if not read_keys(config.data) and not config.services.api_gateway.api_keys:
+        terminal.note("It was the last: programs on this machine need none from now on.")
     return 0
 
 
