@@ -212,7 +212,8 @@ class Answering:
         request = self._request
         if self._said:
             request = continued(request, self.said, prefills=candidate.backend.prefills)
-        until_s = min(_now() + self._patience.first_token_s, self._ends_s)
+        limit_s = min(self._patience.first_token_s, self._ends_s - _now())
+        until_s = _now() + limit_s
         async with candidate.breaker.trying() if candidate.breaker else nullcontext():
             try:
                 async with asyncio.timeout_at(until_s):
@@ -221,9 +222,8 @@ class Answering:
                     )
                     return events, await anext(events)
             except TimeoutError as error:
-                limit_s = self._patience.first_token_s
                 raise UpstreamTimeout(
-                    f"{candidate.id} gave no answer within {limit_s:g} s."
+                    f"{candidate.id} gave no answer within {limit_s:.3g} s."
                 ) from error
             except StopAsyncIteration as error:
                 raise AnswerCut(f"{candidate.id} ended its answer before it began.") from error

@@ -109,7 +109,13 @@ def _custom(upstream: Upstream) -> Providers:
     return Providers(local=Local(models=()), custom={"house": custom})
 
 
+def _foreign(upstream: Upstream) -> Providers:
+    custom = Custom(api_key=Secret(KEY), base_url=upstream.url, dialect="litellm")
+    return Providers(local=Local(models=()), custom={"groq": custom})
+
+
 MODELS = {
+    "groq": ("groq/llama-3.3-70b-versatile", _foreign),  # by litellm
     "openai": ("openai/gpt-4o", _openai),
     "house": ("house/qwen3", _custom),
     "ollama": ("ollama/llama3", _ollama),

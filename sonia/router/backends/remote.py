@@ -218,6 +218,7 @@ def _import() -> Any:
 
     load_validation()
     litellm.telemetry = False
+    litellm.disable_hf_tokenizer_download = True  # to count a llama's tokens, on the event loop
     litellm.suppress_debug_info = True
     litellm.turn_off_message_logging = True
     litellm.callbacks = []
