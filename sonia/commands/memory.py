@@ -16,6 +16,7 @@ from sonia.errors import InvalidRequest
 
 SHOWN_CHARS = 400
 POLL_S = 0.3
+ERASE_TIMEOUT_S = 3600.0  # a large document is erased some chunks at a time
 ROOT = "/memory/v1"
 EPILOG = """\
 examples:
@@ -237,7 +238,8 @@ def run_forget(args: argparse.Namespace, config: Config) -> int:
         print("Nothing was erased.")
         return 1
     for name in documents:
-        gone = server.delete(f"{ROOT}/workspace/documents/{quote(name, safe='')}")
+        path = f"{ROOT}/workspace/documents/{quote(name, safe='')}"
+        gone = server.delete(path, timeout_s=ERASE_TIMEOUT_S)
         print(f"{name}: erased, with {gone['chunks']} chunks.")
     if memories or not args.ids:
         body: dict[str, Any] = {"memory_ids": memories} if memories else _whole(args)
