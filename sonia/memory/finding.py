@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonia.config import MemoryEngine
-from sonia.memory import ranking, store, vectors
+from sonia.memory import ranking, store
 from sonia.memory.columns import micros
 from sonia.memory.interface import Hit, Query
 from sonia.memory.ranking import Bm25, Corpus, Floats, Words
@@ -20,24 +20,27 @@ from sonia.memory.text import TextIndex, counted, terms
 
 MOST_CANDIDATES = 4_096
 SCAN_ROWS = 10_000  # what is read of the table when the text index does not hold it (yet)
-SURROUNDED = 50  # of how many of the best the memories around them are looked at
+SURROUNDED = 16  # of how many of the best, at the least, the memories around them are looked at
 DAY_US = 86_400_000_000
 
 Live = Callable[[], TextIndex | None]
 Near = Callable[[apsw.Connection, NDArray[np.float32], Query, int], list[tuple[int, float]]]
+Vectors = Callable[[Sequence[int]], tuple[NDArray[np.int64], NDArray[np.float32]]]
 Pool = dict[int, Candidate]
 
 
 class Search(msgspec.Struct, frozen=True, kw_only=True):
     """What to do. `vector` is the question's; without it only words count.
 
-    `near` gives numbers and similarities in [0, 1] of the nearest memories, closest first.
+    `near` gives numbers and similarities in [0, 1] of the nearest memories, closest first;
+    `vectors` those of the numbers it is given that it has at hand.
     """
 
     query: Query
     vector: NDArray[np.float32] | None
     live: Live
     near: Near
+    vectors: Vectors
     settings: MemoryEngine
     at: dt.datetime
 
@@ -51,7 +54,8 @@ class Candidates(msgspec.Struct, frozen=True):
     pool: Pool
     cosines: dict[int, float]
     corpus: Corpus
-    replaced: frozenset[int] = frozenset()
+    replaced: frozenset[int]
+    words: dict[int, Words]
 
 
 def find(c: apsw.Connection, search: Search) -> tuple[Hit, ...]:
@@ -115,7 +119,7 @@ def _gathered(c: apsw.Connection, search: Search) -> Candidates:
         pool = store.candidates(c, numbers, query, search.at)
         exhausted = len(text) < limit and len(near) < limit
         if len(pool) >= query.limit or exhausted or limit >= MOST_CANDIDATES:
-            return Candidates(pool, cosines, corpus, replaced)
+            return Candidates(pool, cosines, corpus, replaced, {})
         limit = min(limit * 4, MOST_CANDIDATES)
 
 
@@ -182,7 +186,7 @@ def _relevance(
     if mode == "vector":
         near = {n: {"vector": max(found.cosines.get(n, 0.0), 0.0)} for n in found.pool}
         return found.pool, near
-    first = _Scores(c, search, found, found.pool)
+    first = _Scores(search, found, found.pool)
     if mode == "text":
         return first.pool, first.parts({"text": first.text})
     best = np.argsort(-first.fit, kind="stable")
@@ -191,11 +195,12 @@ def _relevance(
         found.corpus,
     )
     around = {
-        first.numbers[i]: store.beside(c, found.pool[first.numbers[i]]) for i in best[:SURROUNDED]
+        first.numbers[i]: store.beside(c, found.pool[first.numbers[i]])
+        for i in best[: max(SURROUNDED, search.query.limit)]
     }
     others = {n for places in around.values() for n in places.values()} - found.pool.keys()
     joined = store.candidates(c, list(others), search.query, search.at)
-    scores = _Scores(c, search, found, {**found.pool, **joined})
+    scores = _Scores(search, found, {**found.pool, **joined})
     again = ranking.bm25(told, scores.words, found.corpus, _knobs(search))
     fed = ranking.FEEDBACK * ranking.share(again)
     return scores.pool, scores.parts(
@@ -203,7 +208,7 @@ def _relevance(
             "text": scores.text,
             "vector": scores.vector,
             "feedback": fed,
-            "beside": ranking.borrowed(scores.fit + fed, scores.places(c, around)),
+            "beside": ranking.borrowed(scores.fit + fed, scores.places(around)),
         }
     )
 
@@ -211,10 +216,10 @@ def _relevance(
 class _Scores:
     """What words and vectors say of every candidate, in the order of `numbers`."""
 
-    def __init__(self, c: apsw.Connection, search: Search, found: Candidates, pool: Pool) -> None:
+    def __init__(self, search: Search, found: Candidates, pool: Pool) -> None:
         self.pool = pool
         self.numbers = list(pool)
-        self.words = [counted(pool[number].content) for number in self.numbers]
+        self.words = [_words(found, pool[number]) for number in self.numbers]
         asked = dict.fromkeys(terms(search.query.query), 1.0)
         self.text = ranking.share(ranking.bm25(asked, self.words, found.corpus, _knobs(search)))
         self.vector = np.zeros(len(self.numbers))
@@ -222,12 +227,12 @@ class _Scores:
             missing = [
                 n for n in self.numbers if n not in found.cosines and n not in found.replaced
             ]
-            cosines = found.cosines | _cosines(c, search.vector, missing)
+            cosines = found.cosines | _cosines(search, missing)
             near = np.array([cosines.get(n, 0.0) for n in self.numbers])
             self.vector = ranking.VECTOR * np.maximum(near, 0.0)
         self.fit: Floats = self.text + self.vector
 
-    def places(self, c: apsw.Connection, around: dict[int, dict[int, int]]) -> list[dict[int, int]]:
+    def places(self, around: dict[int, dict[int, int]]) -> list[dict[int, int]]:
         """Per candidate, which candidates stand beside it, by their index."""
         index = {number: i for i, number in enumerate(self.numbers)}
         back = _mirrored(around)
@@ -252,13 +257,17 @@ class _Scores:
         }
 
 
-def _cosines(
-    c: apsw.Connection, vector: NDArray[np.float32], numbers: Sequence[int]
-) -> dict[int, float]:
-    held, made = vectors.vectors_of(c, numbers)
-    if made.shape[1] != len(vector):
+def _words(found: Candidates, candidate: Candidate) -> Words:
+    if candidate.number not in found.words:
+        found.words[candidate.number] = counted(candidate.content)
+    return found.words[candidate.number]
+
+
+def _cosines(search: Search, numbers: Sequence[int]) -> dict[int, float]:
+    held, made = search.vectors(numbers)
+    if search.vector is None or made.shape[1] != len(search.vector):
         return {}
-    return dict(zip(held.tolist(), (made @ vector).tolist(), strict=True))
+    return dict(zip(held.tolist(), (made @ search.vector).tolist(), strict=True))
 
 
 def _mirrored(around: dict[int, dict[int, int]]) -> dict[int, dict[int, int]]:

@@ -189,6 +189,18 @@ class Mirror:
         order = np.lexsort((-candidates, -cosines))
         return candidates[order], cosines[order]
 
+    def vectors(self, numbers: Sequence[int]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Those of these that can be found, and their vectors in half precision."""
+        asked = np.array(numbers, np.int64)
+        found, made = [np.empty(0, np.int64)], [np.empty((0, self.dimensions), np.float32)]
+        for index, at in _grouped(asked):
+            if (block := self._blocks.get(index)) is not None:
+                slots = asked[at] % BLOCK
+                live = block.live[slots]
+                found.append(asked[at][live])
+                made.append(block.halves[slots[live]].astype(np.float32))
+        return np.concatenate(found), np.concatenate(made)
+
     def _narrow(self, query: Query) -> _Narrow:
         unknown = NOBODY - 1
         return _Narrow(

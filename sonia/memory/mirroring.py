@@ -89,6 +89,18 @@ class MirrorFollower(Follower):
         numbers, cosines = mirror.nearest(vector, query, examine)
         return _confirmed(c, query, limit, numbers.tolist(), cosines.tolist())
 
+    def vectors(
+        self, numbers: Sequence[int], *, space: str
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Of these, those whose vectors of this space are in memory, unconfirmed: only to compare.
+
+        Nothing while the mirror fills.
+        """
+        mirror = self.live
+        if mirror is None or not mirror.ready or mirror.space != space:
+            return np.empty(0, np.int64), np.empty((0, 0), np.float32)
+        return mirror.vectors(numbers)
+
     def _doubt(self, numbers: set[int]) -> None:
         with self._doubting:
             self._doubted |= numbers

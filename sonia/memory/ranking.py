@@ -16,8 +16,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-VECTOR = 1.5  # what a cosine of 1 weighs beside the best words
-FEEDBACK = 0.3
+VECTOR = 2.0  # what a cosine of 1 weighs beside the best words
+FEEDBACK = 0.6
 FEEDBACK_FROM = 5  # candidates
 FEEDBACK_WORDS = 20
 BESIDE = {-1: 0.3, 1: 0.2, -2: 0.1, 2: 0.1}  # of the score of the memory before, after, …

@@ -93,6 +93,7 @@ class SqliteMemory(KeepsMemories, KeepsConversations, KeepsDocuments):
             vector=vector,
             live=lambda: self._parts.text.live,
             near=partial(self._parts.mirror.near, space=space),
+            vectors=partial(self._parts.mirror.vectors, space=space),
             settings=self._parts.config,
             at=self._parts.clock(),
         )

@@ -12,7 +12,6 @@ import re
 import threading
 import unicodedata
 import zlib
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, lru_cache
@@ -90,20 +89,17 @@ def terms(text: str) -> list[str]:
 
 def counted(text: str) -> Words:
     """The words of a text and how often each is there, function words only in its length."""
-    counts: Counter[str] = Counter()
-    length = 0
-    for run in _RUNS.findall(spaced(text).lower()):
-        stems = _stems(run)
-        length += len(stems)
-        counts.update(stems)
-    for stem in _function_stems():
-        counts.pop(stem, None)
-    return Words(counts, length)
+    runs = _RUNS.findall(spaced(text).lower())
+    counts: dict[str, int] = {}
+    for run in runs:
+        for stem in _telling_stems(run):
+            counts[stem] = counts.get(stem, 0) + 1
+    return Words(counts, len(runs))
 
 
 @lru_cache(KNOWN_WORDS)
-def _stems(run: str) -> tuple[str, ...]:
-    return tuple(words(run))
+def _telling_stems(run: str) -> tuple[str, ...]:
+    return tuple(stem for stem in words(run) if stem not in _function_stems())
 
 
 @cache
