@@ -9,7 +9,7 @@ stored as a memory, as the product would store it: a person's, in its session. W
     text, vector      one half alone (vector is what sqlite-vec alone would give)
     rrf, min-max      peers: reciprocal rank fusion with k = 60, and the sum of both halves' scores
     hybrid            what Sonia does, by relevance alone
-    ranked            the whole, with freshness and everything else
+    ranked            with freshness, importance and diversity, as it is by default
 
 95 % confidence intervals by bootstrap over the questions. The embeddings are kept in the cache
 folder: the first run takes some minutes, later ones about a minute.
@@ -42,6 +42,7 @@ DATA = ROOT.parent / "shared/data/retrieval"
 WEIGHTS = Path("~/.cache/sonia/models/all-minilm-l6-v2").expanduser()
 DEPTH = 100
 RRF_K = 60
+PLAIN = Ranking(recency_weight=0, importance_weight=0, diversity_weight=0)
 RESAMPLES = 1_000
 MEASURES = ("recall@5", "recall@10", "recall@100", "nDCG@10")
 
@@ -195,7 +196,7 @@ async def ways_of(
     """Store everything, search in every way."""
     with tempfile.TemporaryDirectory() as name:
         folder, ways = Path(name), dict[str, list[dict[str, float]]]()
-        plain = MemoryEngine(ranking=Ranking(recency_weight=0.0))
+        plain = MemoryEngine(ranking=PLAIN)
         for config in (plain, MemoryEngine()):
             async with (
                 open_database(folder / "sonia.db", ROOT / "migrations") as db,

@@ -29,6 +29,7 @@ Seconds = Annotated[float, msgspec.Meta(gt=0, le=604_800)]
 Days = Annotated[float, msgspec.Meta(gt=0, le=36_500)]
 Minutes = Annotated[float, msgspec.Meta(gt=0, le=525_600)]
 Hours = Annotated[float, msgspec.Meta(gt=0, le=8_760)]
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Text = Annotated[str, msgspec.Meta(min_length=1)]
 
@@ -70,6 +71,7 @@ class ApiGateway(Listen, frozen=True, kw_only=True):
     allowed_origins: tuple[str, ...] = ()
     recall_budget_ms: Positive = 150
     recall_limit: Positive = 5
+    recall_least_fit: Share = 0.02
     max_tool_rounds: Annotated[int, msgspec.Meta(ge=0, le=32)] = 4
     max_answer_tokens: Positive = 512
     caching: Caching = Caching()
@@ -193,8 +195,9 @@ class Ranking(Section, frozen=True, kw_only=True):
     """How found memories are ordered."""
 
     candidates: Positive = 50
-    half_life_days: Days = 30.0
-    recency_weight: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.1
+    recency_weight: Share = 0.1
+    importance_weight: Share = 0.05
+    diversity_weight: Share = 0.1
 
 
 class Search(Section, frozen=True, kw_only=True):

@@ -10,6 +10,8 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 
+import msgspec
+
 from sonia.config import ApiGateway
 from sonia.errors import SoniaError, Unavailable
 from sonia.events import Bus, TurnFinished, Written
@@ -164,6 +166,9 @@ class _Turn:
         except (TimeoutError, SoniaError) as error:
             get_logger("api-gateway").warning("recall skipped", reason=str(error) or "too slow")
             return self.found
+        least = config.recall_least_fit
+        fitting = tuple(h for h in found.hits if h.fit is None or h.fit >= least)
+        found = msgspec.structs.replace(found, hits=fitting)
         foreign: set[Origin] = {hit.entry.origin for hit in found.hits}
         if foreign - {"owner", "model"}:
             self.acting.origins.add("memory")

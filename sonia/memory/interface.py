@@ -153,14 +153,17 @@ class Query(Value):
 class Hit(Value):
     """A found memory. `score` is comparable within one answer only; higher is closer.
 
-    `parts` (with `explain`) add up to the score: what its words say (`text`), what its vector says
-    (`vector`), what the words of the best say of it (`feedback`), what the memories beside it in
-    its session lend it (`beside`), and `recency`.
+    `fit` in [0, 1] is how likely it has to do with the question, comparable between questions;
+    none where only words or only vectors were looked at. `parts` (with `explain`) add up to the
+    score: what its words say (`text`), what its vector says (`vector`), what the words of the best
+    say of it (`feedback`), what the memories beside it in its session lend it (`beside`),
+    `recency`, `importance`, and what it loses for repeating a better one (`repetition`).
     """
 
     entry: Entry
     score: float
     parts: dict[str, float] | None = None
+    fit: float | None = None
 
 
 class Found(Value):

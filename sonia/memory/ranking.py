@@ -17,10 +17,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 VECTOR = 2.0  # what a cosine of 1 weighs beside the best words
-FEEDBACK = 0.6
+FEEDBACK = 0.8  # when the best are as good as can be; less when they are not
 FEEDBACK_FROM = 5  # candidates
 FEEDBACK_WORDS = 20
 BESIDE = {-1: 0.3, 1: 0.2, -2: 0.1, 2: 0.1}  # of the score of the memory before, after, …
+
+ALIKE = 0.9  # from this cosine on, a memory repeats another
+
+# How likely a found memory has to do with the question: a logistic regression on its cosine and
+# on how much of the question's words it has, of questions asked of conversations that answer
+# them and of conversations that don't.
+FIT = (-5.86, 5.39, 4.78)  # constant, words, cosine
 
 Floats = NDArray[np.float64]
 
@@ -77,6 +84,29 @@ def bm25(asked: Mapping[str, float], texts: Sequence[Words], corpus: Corpus, kno
         share = found * (knobs.k1 + 1) / np.maximum(found + norms, 1e-9)
         scores += weight * corpus.rarity(word) * share
     return scores
+
+
+def most(asked: Mapping[str, float], corpus: Corpus, knobs: Bm25) -> float:
+    """What no text's score for these words can reach; above 0."""
+    return sum(w * corpus.rarity(word) for word, w in asked.items()) * (knobs.k1 + 1) or 1.0
+
+
+def fits(covered: Floats, cosines: Floats) -> Floats:
+    """In [0, 1]: how likely each has to do with the question; comparable between questions."""
+    constant, words, cosine = FIT
+    likely: Floats = 1 / (1 + np.exp(-(constant + words * covered + cosine * cosines)))
+    return likely
+
+
+def repetition(likeness: NDArray[np.float32]) -> Floats:
+    """In [0, 1]: how much each, best first, repeats one that comes before it.
+
+    After maximal marginal relevance (Carbonell and Goldstein, SIGIR 1998), for near-duplicates
+    only: what merely is about the same is welcome.
+    """
+    before = np.tril(np.asarray(likeness, float), -1).max(axis=1, initial=0.0)
+    much: Floats = np.clip((before - ALIKE) / (1 - ALIKE), 0.0, 1.0)
+    return much
 
 
 def share(scores: Floats) -> Floats:

@@ -31,8 +31,9 @@ from sonia.memory.documents.keeping import KeepsDocuments
 from sonia.memory.documents.place import DocumentsPlace
 from sonia.memory.documents.sweeping import DocumentSweeper
 from sonia.memory.embedding import Earlier, VectorFollower
-from sonia.memory.finding import Search, find
+from sonia.memory.finding import find
 from sonia.memory.following import Follower, TextFollower
+from sonia.memory.gathering import Search
 from sonia.memory.guarding import CHECK_AFTER_S, Guard
 from sonia.memory.interface import (
     Embedder,

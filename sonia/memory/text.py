@@ -87,14 +87,28 @@ def terms(text: str) -> list[str]:
     return (telling or found)[:MAX_TERMS]
 
 
-def counted(text: str) -> Words:
-    """The words of a text and how often each is there, function words only in its length."""
+def only_function_words(asked: Sequence[str]) -> bool:
+    """Whether a question's words say nothing of what it asks for."""
+    return all(word in _function_stems() for word in asked)
+
+
+def counted(text: str, *, every: bool = False) -> Words:
+    """The words of a text and how often each is there.
+
+    Function words are in its length only, unless `every` word is to be counted.
+    """
+    stems_of = _stems if every else _telling_stems
     runs = _RUNS.findall(spaced(text).lower())
     counts: dict[str, int] = {}
     for run in runs:
-        for stem in _telling_stems(run):
+        for stem in stems_of(run):
             counts[stem] = counts.get(stem, 0) + 1
     return Words(counts, len(runs))
+
+
+@lru_cache(KNOWN_WORDS)
+def _stems(run: str) -> tuple[str, ...]:
+    return tuple(words(run))
 
 
 @lru_cache(KNOWN_WORDS)

@@ -241,9 +241,40 @@ async def test_an_explained_hit_says_why(memory: SqliteMemory) -> None:
     (hit,) = (await memory.search(Query(query="tea", explain=True))).hits
 
     assert hit.parts is not None
-    assert set(hit.parts) == {"text", "vector", "feedback", "beside", "recency"}
+    relevance = {"text", "vector", "feedback", "beside"}
+    assert set(hit.parts) >= relevance | {"recency", "importance"}
     assert sum(hit.parts.values()) == pytest.approx(hit.score)
     assert 0.099 < hit.parts["recency"] <= 0.1
+
+
+async def test_a_question_of_function_words_alone_is_looked_for(memory: SqliteMemory) -> None:
+    await put(memory, "To be, or not to be", "A train to Ghent")
+    await memory.settled()
+
+    for mode in ("text", "hybrid"):
+        found = await memory.search(Query(query="to be or not", mode=mode))
+
+        assert found.hits[0].entry.content == "To be, or not to be"
+
+
+async def test_the_answer_beside_what_was_asked_for_comes_with_it(memory: SqliteMemory) -> None:
+    for content in ("What did the vet say of Biscuit?", "He needs two pills a day.", "Poor boy!"):
+        await memory.store(NewMemory(type="episode", content=content, session_id="vet"))
+    await memory.store(NewMemory(type="episode", content="Pens and pads were bought."))
+    await memory.settled()
+
+    found = await memory.search(Query(query="vet Biscuit", limit=2, explain=True))
+
+    assert [hit.entry.content for hit in found.hits][1] == "He needs two pills a day."
+    assert (found.hits[1].parts or {})["beside"] > 0
+
+
+async def test_words_are_found_however_they_are_written(memory: SqliteMemory) -> None:
+    await put(memory, "Ein Re\u0301sume\u0301 u\u0308ber Cafés", "私は日本語を話します")
+    await memory.settled()
+
+    for asked in ("r\u00e9sum\u00e9", "resume", "cafe", "日本語", "話します"):
+        assert (await memory.search(Query(query=asked, mode="text"))).hits, asked
 
 
 async def test_an_empty_query_finds_the_newest(memory: Memory) -> None:

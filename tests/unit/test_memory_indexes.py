@@ -224,4 +224,4 @@ async def test_of_two_alike_the_recent_one_is_found_first(tmp_path: Path) -> Non
 
     assert found.hits[0].entry.id == recent.id
     assert found.hits[1].parts is not None
-    assert found.hits[1].parts["recency"] < 0.01
+    assert found.hits[1].parts["recency"] < 0.09

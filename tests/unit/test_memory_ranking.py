@@ -16,7 +16,10 @@ from sonia.memory.ranking import (
     borrowed,
     by_place,
     feedback,
+    fits,
+    most,
     recency,
+    repetition,
     share,
 )
 from sonia.memory.text import counted, terms, words
@@ -140,3 +143,29 @@ def test_words_are_found_in_scripts_without_spaces() -> None:
 @given(st.text(max_size=200))
 def test_texts_are_counted_as_they_are_indexed(text: str) -> None:
     assert set(counted(text).counts) <= set(words(text)) | {""} or not text.isascii()
+
+
+def test_what_repeats_a_better_one_is_known_by_its_vector() -> None:
+    likeness = np.array([[1, 0.99, 0.5], [0.99, 1, 0.4], [0.5, 0.4, 1]], np.float32)
+
+    assert repetition(likeness).tolist() == pytest.approx([0, 0.9, 0])
+
+
+def test_what_has_the_words_and_the_meaning_fits_better_than_what_has_neither() -> None:
+    fit = fits(np.array([0.8, 0.0, 0.0]), np.array([0.7, 0.7, 0.1]))
+
+    assert fit[0] > fit[1] > fit[2]
+    assert fit[0] > 0.5
+    assert fit[2] < 0.02
+
+
+@given(st.lists(texts, min_size=1, max_size=6), st.floats(0, 10), st.floats(0, 1))
+def test_no_text_covers_more_than_the_whole_question(
+    documents: list[list[str]], k1: float, b: float
+) -> None:
+    corpus, asked = Corpus(lambda _: 2, 10), {"ox": 1.0, "ape": 1.0}
+    knobs = Bm25(k1, b)
+
+    scores = bm25(asked, [of(*document) for document in documents], corpus, knobs)
+
+    assert (scores <= most(asked, corpus, knobs) + 1e-9).all()
