@@ -27,6 +27,7 @@ from sonia.gateway import Answers, Keyring, Responses, Turns, open_answers, open
 from sonia.health import Probe
 from sonia.memory import PLACES as MEMORYS_PLACES
 from sonia.memory import Documents, Memory, after_restore, damaged, open_memory
+from sonia.router import PLACES as ROUTERS_PLACES
 from sonia.router import JsonAnswers, Router, open_router
 from sonia.running import holding
 from sonia.tools import PLACES as TOOLS_PLACES
@@ -50,7 +51,7 @@ MIGRATIONS = HERE / "_migrations"
 if not MIGRATIONS.is_dir():
     MIGRATIONS = HERE.parent / "migrations"
 # Where something may be that is to be forgotten, in the order in which one leads to the next.
-ELSEWHERE = (*CONTROLS_PLACES, *TOOLS_PLACES, *GATEWAYS_PLACES)
+ELSEWHERE = (*CONTROLS_PLACES, *TOOLS_PLACES, *GATEWAYS_PLACES, *ROUTERS_PLACES)
 PLACES = (*MEMORYS_PLACES, *ELSEWHERE)
 MEMORY_OPS = "memory_ops"  # the profile whose models read turns and sum up
 # How the rows of a database are checked, all of it.

@@ -24,9 +24,11 @@ from sonia.router.interface import (
     ToolCallProposed,
     UsageRow,
 )
+from sonia.router.places import PLACES
 from sonia.router.service import FallbackRouter, open_router
 
 __all__ = [
+    "PLACES",
     "AnswerCut",
     "BreakerInfo",
     "BudgetInfo",

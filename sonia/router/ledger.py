@@ -99,10 +99,21 @@ def grant(c: apsw.Connection, purse: Purse, tokens: int, usd: float) -> None:
     c.execute(GRANT, (*purse, tokens, usd))
 
 
-def forget_users(c: apsw.Connection, user_ids: tuple[str, ...]) -> None:
-    """Keep the sums, not whose they were."""
+def forget_users(c: apsw.Connection, user_ids: tuple[str, ...], until: str = "9999-12-31") -> None:
+    """Keep the sums up to the day `until`, not whose they were."""
     for user_id in user_ids:
-        rows = c.execute("SELECT * FROM router_usage WHERE user_id = ?", (user_id,)).fetchall()
-        c.execute("DELETE FROM router_usage WHERE user_id = ?", (user_id,))
+        these = (user_id, until)
+        rows = c.execute(
+            "SELECT * FROM router_usage WHERE user_id = ? AND day <= ?", these
+        ).fetchall()
+        c.execute("DELETE FROM router_usage WHERE user_id = ? AND day <= ?", these)
         c.executemany(ADD_USAGE, [(day, model, "", *counts) for day, model, _, *counts in rows])
-        c.execute("DELETE FROM router_budgets WHERE scope = 'user' AND key = ?", (user_id,))
+        c.execute("DELETE FROM router_budgets WHERE scope = 'user' AND key = ? AND day <= ?", these)
+
+
+def forget_sessions(c: apsw.Connection, session_ids: tuple[str, ...]) -> None:
+    """Their budgets go; a session that goes on begins anew."""
+    c.executemany(
+        "DELETE FROM router_budgets WHERE scope = 'session' AND key = ?",
+        [(session_id,) for session_id in session_ids],
+    )
