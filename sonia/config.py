@@ -29,6 +29,7 @@ Seconds = Annotated[float, msgspec.Meta(gt=0, le=604_800)]
 Days = Annotated[float, msgspec.Meta(gt=0, le=36_500)]
 Minutes = Annotated[float, msgspec.Meta(gt=0, le=525_600)]
 Hours = Annotated[float, msgspec.Meta(gt=0, le=8_760)]
+Slight = Annotated[float, msgspec.Meta(ge=0, le=0.2)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Text = Annotated[str, msgspec.Meta(min_length=1)]
@@ -198,6 +199,8 @@ class Ranking(Section, frozen=True, kw_only=True):
     recency_weight: Share = 0.1
     importance_weight: Share = 0.05
     diversity_weight: Share = 0.1
+    access_weight: Slight = 0.05
+    access_half_life_days: Days = 30.0
 
 
 class Search(Section, frozen=True, kw_only=True):

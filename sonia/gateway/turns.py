@@ -245,6 +245,8 @@ class _Turn:
     async def tell(self, *, complete: bool) -> Written:
         """Publish the turn, once; return what was written because of it."""
         self.told = True
+        if self.said:  # of what was shown to a model
+            self.parts.memory.touch([hit.entry.id for hit in self.found.hits])
         answers = await self.parts.bus.publish(
             TurnFinished(
                 session_id=self.session.id,

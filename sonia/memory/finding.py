@@ -8,7 +8,7 @@ import apsw
 import msgspec
 import numpy as np
 
-from sonia.memory import ranking, store
+from sonia.memory import access, ranking, store
 from sonia.memory.columns import micros
 from sonia.memory.gathering import Candidates, Pool, Search, counts_every, gathered, knobs
 from sonia.memory.interface import Hit
@@ -36,7 +36,7 @@ def find(c: apsw.Connection, search: Search) -> tuple[Hit, ...]:
     query = search.query
     if query.query.strip():
         relevance = _relevance(c, search, gathered(c, search))
-        parts = _diverse(_weighed(relevance, search), search)
+        parts = _diverse(_weighed(relevance, _accesses(c, relevance, search), search), search)
     else:
         places = ranking.by_place(store.newest(c, query, search.at))
         parts = {number: {"newest": place} for number, place in places.items()}
@@ -176,8 +176,18 @@ def _mirrored(around: dict[int, dict[int, int]]) -> dict[int, dict[int, int]]:
     return back
 
 
-def _weighed(relevance: Relevance, search: Search) -> Parts:
-    """Freshness and importance for their weights, relevance for the rest of the score."""
+def _accesses(c: apsw.Connection, relevance: Relevance, search: Search) -> dict[int, float]:
+    settings = search.settings.ranking
+    if not settings.access_weight:
+        return {}
+    return access.accesses(c, list(relevance.parts), search.at, settings.access_half_life_days)
+
+
+def _weighed(relevance: Relevance, accesses: Mapping[int, float], search: Search) -> Parts:
+    """Freshness and importance for their weights, relevance for the rest of the score.
+
+    What use adds comes on top, so that it changes nothing where nothing was used.
+    """
     settings, now = search.settings.ranking, micros(search.at)
     half_lives = search.settings.decay.half_life_days
     rest = max(1 - settings.recency_weight - settings.importance_weight, 0.0)
@@ -187,10 +197,13 @@ def _weighed(relevance: Relevance, search: Search) -> Parts:
         half_life = getattr(half_lives, candidate.type, half_lives.other)
         age_days = (now - candidate.recorded_at) / DAY_US
         fresh = 1.0 if candidate.pinned else ranking.recency(age_days, half_life)
+        relevant = {name: value * rest for name, value in of.items()}
+        used = ranking.reinforcement(sum(relevant.values()), accesses.get(number, 0.0))
         weighed[number] = {
-            **{name: value * rest for name, value in of.items()},
+            **relevant,
             "recency": fresh * settings.recency_weight,
             "importance": candidate.importance * settings.importance_weight,
+            "access": used * settings.access_weight,
         }
     return weighed
 

@@ -157,7 +157,8 @@ class Hit(Value):
     none where only words or only vectors were looked at. `parts` (with `explain`) add up to the
     score: what its words say (`text`), what its vector says (`vector`), what the words of the best
     say of it (`feedback`), what the memories beside it in its session lend it (`beside`),
-    `recency`, `importance`, and what it loses for repeating a better one (`repetition`).
+    `recency`, `importance`, what it gains by turns that used it (`access`), and what it loses for
+    repeating a better one (`repetition`).
     """
 
     entry: Entry
@@ -426,6 +427,13 @@ class Memory(Protocol):
 
     async def search(self, query: Query) -> Found:
         """Find by words, by meaning, or both fused. An empty query finds the newest."""
+        ...
+
+    def touch(self, memory_ids: Sequence[MemoryId]) -> None:
+        """A turn used these: they rank a little higher, and fade from now on.
+
+        Returns at once and never fails; it is counted soon after. Unknown ids are left out.
+        """
         ...
 
     async def by_type(

@@ -13,6 +13,7 @@ from sonia.db import Database
 from sonia.envelope import correlation_id
 from sonia.events import Bus
 from sonia.forgetting import Place
+from sonia.memory.access import AccessFollower
 from sonia.memory.documents.sweeping import DocumentSweeper
 from sonia.memory.embedding import VectorFollower
 from sonia.memory.following import TextFollower
@@ -33,6 +34,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     vectors: VectorFollower
     mirror: MirrorFollower
     documents: DocumentSweeper
+    access: AccessFollower
     incoming: Path
     clock: Clock
     bus: Bus

@@ -22,6 +22,8 @@ FEEDBACK_FROM = 5  # candidates
 FEEDBACK_WORDS = 20
 BESIDE = {-1: 0.3, 1: 0.2, -2: 0.1, 2: 0.1}  # of the score of the memory before, after, …
 
+USED_MUCH = 16.0  # accesses: from so many on, more don't count
+
 ALIKE = 0.9  # from this cosine on, a memory repeats another
 
 # How likely a found memory has to do with the question: a logistic regression on its cosine and
@@ -62,6 +64,14 @@ class Corpus(msgspec.Struct, frozen=True):
 def recency(age_days: float, half_life_days: float) -> float:
     """In (0, 1]: 1 for now or later, halved with every half-life."""
     return float(0.5 ** (max(age_days, 0.0) / half_life_days))
+
+
+def reinforcement(relevance: float, accesses: float) -> float:
+    """In [0, `relevance`]: what a memory gains by having been used, more slowly with every time.
+
+    As a share of its own relevance: what has little to do with the question gains little.
+    """
+    return relevance * math.log1p(min(accesses, USED_MUCH)) / math.log1p(USED_MUCH)
 
 
 def by_place(numbers: Sequence[int]) -> dict[int, float]:

@@ -20,6 +20,7 @@ from sonia.events import Bus, TurnFinished
 from sonia.forgetting import Place
 from sonia.memory import bookkeeping, digests, ledger, snapshots, store, vectors
 from sonia.memory import places as own
+from sonia.memory.access import AccessFollower
 from sonia.memory.bounds import (
     check_moment,
     checked,
@@ -51,7 +52,7 @@ from sonia.memory.reading import Reader
 from sonia.memory.text import IndexDamaged
 from sonia.memory.upkeep import Upkeep
 from sonia.memory.vectors import renew
-from sonia.types import Integrity, now
+from sonia.types import Integrity, MemoryId, now
 
 PLACES = (DocumentsPlace(), *own.PLACES, *snapshots.PLACES)
 EMBED_BUDGET_S = 0.1  # how long a hybrid search waits for its question's vector
@@ -85,6 +86,10 @@ class SqliteMemory(KeepsMemories, KeepsConversations, KeepsDocuments):
         hits = await self._find(query, vector, space)
         took_ms = (asyncio.get_running_loop().time() - started) * 1000
         return Found(hits=hits, mode=query.mode, took_ms=round(took_ms, 3))
+
+    def touch(self, memory_ids: Sequence[MemoryId]) -> None:
+        """See `Memory.touch`."""
+        self._parts.access.touch(memory_ids)
 
     async def _find(
         self, query: Query, vector: NDArray[np.float32] | None, space: str
@@ -197,6 +202,7 @@ class SqliteMemory(KeepsMemories, KeepsConversations, KeepsDocuments):
             self._parts.vectors,
             self._parts.mirror,
             self._parts.documents,
+            self._parts.access,
             self._sweeper,
         )
 
@@ -219,10 +225,11 @@ class SqliteMemory(KeepsMemories, KeepsConversations, KeepsDocuments):
         self._parts.wake()
 
     async def settled(self) -> None:
-        """Return when the text index and the vectors hold all that was committed before, and
-        what was forgotten before is in no file."""
+        """Return when the text index and the vectors hold all that was committed before, what
+        was touched before is counted, and what was forgotten before is in no file."""
         await self._parts.documents.settled()
-        await asyncio.gather(self._parts.text.settled(), self._parts.vectors.settled())
+        followers = (self._parts.text, self._parts.vectors, self._parts.access)
+        await asyncio.gather(*(follower.settled() for follower in followers))
         await self._parts.mirror.settled()
         await self._sweeper.settled()
 
@@ -263,6 +270,7 @@ async def open_memory(
         vectors=VectorFollower(db, embedder, config.search.batch_size, mirror, earlier),
         mirror=mirror,
         documents=DocumentSweeper(db),
+        access=AccessFollower(db, clock, config.ranking.access_half_life_days),
         incoming=arriving,
         clock=clock,
         bus=bus,
@@ -292,4 +300,5 @@ async def open_memory(
         for task in memory._tasks:
             task.cancel()
         await asyncio.gather(*memory._tasks, return_exceptions=True)
+        await parts.access.close()
         await parts.text.close()

@@ -362,6 +362,8 @@ async def test_a_restored_backup_forgets_what_was_forgotten_since(tmp_path: Path
         await filled(all_)
         await all_.said("I live in Tavira by the sea", user="ada", session="ses_ada")
         single = await all_.memory.store(NewMemory(type="fact", content="The code is 1815"))
+        all_.memory.touch([single.id])
+        await all_.memory.settled()
         await backup(tmp_path / "data", saved)
         await all_.memory.erase(Forget(entity=WORD), wait_s=60)
         await all_.memory.erase(Forget(user_id="ada"), wait_s=60)
@@ -376,7 +378,10 @@ async def test_a_restored_backup_forgets_what_was_forgotten_since(tmp_path: Path
     def restore() -> dict[str, int]:
         connection = connect(saved)
         with connection:
+            (before,) = connection.execute("SELECT count(*) FROM memory_access").fetchone() or ()
             counts = apply_tombstones(connection, known, PLACES)
+            (after,) = connection.execute("SELECT count(*) FROM memory_access").fetchone() or ()
+        assert (before, after) == (1, 0), "how often it was used goes with the memory"
         connection.execute("VACUUM")
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         connection.close()
