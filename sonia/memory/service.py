@@ -188,7 +188,7 @@ class SqliteMemory(KeepsMemories, KeepsConversations, KeepsDocuments):
             "jobs": {job.name: job.failure or "ok" for job in await self.jobs()},
             "damaged": counted.damaged,
             "faults": list(self._guard.faults),
-            "storage": msgspec.to_builtins(self._parts.db.condition()),
+            "storage": msgspec.to_builtins(await asyncio.to_thread(self._parts.db.condition)),
             "waiting_for": [
                 f"{follower.name}: {follower.trouble}"
                 for follower in self._followers()

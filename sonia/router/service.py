@@ -287,8 +287,13 @@ class FallbackRouter:
                 suited.append(candidate)
         if not suited:
             told = "; ".join(f"{model} {why}" for model, why in whys.items())
-            kind = InvalidRequest if images else ContextExceeded
-            raise kind(f"No model of these can take this: {told}.", passed_over=whys)
+            message = f"No model of these can take this: {told}."
+            if images:
+                raise InvalidRequest(message, passed_over=whys)
+            most = max(one.backend.facts(one.name).context_tokens for one in candidates)
+            raise ContextExceeded(
+                message, passed_over=whys, prompt_tokens=tokens, context_tokens=most
+            )
         return suited
 
     def _unfit(self, candidate: Candidate, tokens: int, images: bool) -> str | None:
