@@ -19,7 +19,17 @@ from sonia.envelope import correlation_id, describe, translate
 from sonia.errors import InvalidRequest, NotFound
 from sonia.gateway.captions import LANGUAGE_NAMES, subrip, web_vtt
 from sonia.types import Value
-from sonia.voice import FORMATS, Encoder, Hearing, Speech, Transcript, decoded, heard, joined
+from sonia.voice import (
+    EAR_RATE,
+    FORMATS,
+    Encoder,
+    Hearing,
+    Speech,
+    Transcript,
+    decoded,
+    heard,
+    joined,
+)
 
 EARS = ("whisper-1", "whisper")  # what clients call it besides its own name
 VOICES = ("tts-1", "tts-1-hd", "kokoro")
@@ -104,7 +114,7 @@ async def _written(
     if wanted.stream:
         parts = speech.transcriber.transcribe(samples, hearing)
         return Stream(
-            _transcript_events(parts, len(samples) / 16_000),
+            _transcript_events(parts, len(samples) / EAR_RATE),
             media_type="text/event-stream",
             headers={"cache-control": "no-store"},
         )
@@ -176,16 +186,15 @@ def _usage(seconds: float) -> dict[str, Any]:
     return {"type": "duration", "seconds": round(seconds, 3)}
 
 
-async def _transcript_events(
-    parts: AsyncIterator[Transcript], duration_s: float
-) -> AsyncIterator[bytes]:
+async def _transcript_events(parts: Any, duration_s: float) -> AsyncIterator[bytes]:
     done: list[Transcript] = []
     try:
-        async for part in parts:
-            if part.text:
-                lead = " " if any(one.text for one in done) else ""
-                yield _event({"type": "transcript.text.delta", "delta": lead + part.text})
-            done.append(part)
+        async with aclosing(parts):
+            async for part in parts:
+                if part.text:
+                    lead = " " if any(one.text for one in done) else ""
+                    yield _event({"type": "transcript.text.delta", "delta": lead + part.text})
+                done.append(part)
     except Exception as error:  # noqa: BLE001  the answer has begun: the failure is its last event
         yield _failure(error)
         return

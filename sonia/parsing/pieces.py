@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import BinaryIO, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -37,14 +37,6 @@ class About(msgspec.Struct):
     title: str = ""
     pages: int | None = None
     encoding: str | None = None
-
-
-class Reads(Protocol):
-    """A format. Pieces come as they are read; raises `NotReadable`."""
-
-    def __call__(self, file: BinaryIO, about: About) -> Pieces:
-        """Read `file` from its beginning."""
-        ...
 
 
 class Pieces(Protocol):

@@ -5,19 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sonia.config import EmbeddingModel, ModelRouter, Paid
+from sonia.config import EmbeddingModel, ModelRouter, Ollama, Paid, Secret
 from sonia.errors import ConfigurationError, SoniaError, UpstreamError
 from sonia.router.backends.base import WeightsSource, pull_told
 from sonia.router.backends.facts import ModelFacts, known_facts
 from sonia.router.backends.minilm import MAX_TOKENS, Minilm
 from sonia.router.backends.minilm_build import DIMENSIONS
-from sonia.router.backends.remote import RemoteBackend
 from sonia.router.backends.remote_embedding import EmbeddingProvider
 from sonia.router.backends.wire import is_loopback
 from sonia.router.background import Background
@@ -61,22 +59,20 @@ def open_embeddings(
 
 def _asked(config: EmbeddingModel, router: ModelRouter) -> Ask:
     """Who is asked for vectors elsewhere."""
-    if config.provider == "ollama":
-        if not router.providers.ollama.base_url:
-            raise ConfigurationError(
-                "services.memory_engine.embeddings.provider is ollama, so "
-                "services.model_router.providers.ollama.base_url must be set."
-            )
-        return partial(RemoteBackend.ollama(router.providers.ollama).embed, config.model)
-    paid = getattr(router.providers, config.provider, None)
-    known = paid if isinstance(paid, Paid) else Paid()
-    base_url = config.base_url or known.base_url
+    known = getattr(router.providers, config.provider, None)
+    base_url = config.base_url or (known.base_url if isinstance(known, Ollama | Paid) else "")
+    if config.provider == "ollama" and not base_url:
+        raise ConfigurationError(
+            "services.memory_engine.embeddings.provider is ollama, so "
+            "services.model_router.providers.ollama.base_url must be set."
+        )
+    own_key = known.api_key if isinstance(known, Paid) else Secret("")
     outside = router.offline and not (base_url and is_loopback(base_url))
     return EmbeddingProvider(
         config.provider,
         config.model,
         base_url,
-        config.api_key if config.api_key else known.api_key,
+        config.api_key if config.api_key else own_key,
         "services.model_router.offline is true" if outside else "",
     ).embed
 

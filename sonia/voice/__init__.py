@@ -11,6 +11,7 @@ from sonia.voice.interface import (
 )
 from sonia.voice.service import TalkingSessions, open_voice
 from sonia.voice.speech import (
+    EAR_RATE,
     Hearing,
     Speaker,
     Speech,
@@ -22,6 +23,7 @@ from sonia.voice.speech import (
 )
 
 __all__ = [
+    "EAR_RATE",
     "FORMATS",
     "Encoder",
     "Hearing",

@@ -7,8 +7,9 @@ of a `Speaker`.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -159,15 +160,14 @@ async def heard(
 
 def joined(parts: list[Transcript], duration_s: float) -> Transcript:
     """One transcript of consecutive ones, segments numbered through."""
-    segments: list[Any] = [segment for part in parts for segment in part.segments]
+    segments = [segment for part in parts for segment in part.segments]
     return Transcript(
         text=" ".join(part.text for part in parts if part.text),
         language=parts[0].language if parts else "en",
         duration=round(duration_s, 3),
         words=tuple(word for part in parts for word in part.words),
         segments=tuple(
-            Segment(**{**{f: getattr(s, f) for f in s.__struct_fields__}, "id": number})
-            for number, s in enumerate(segments)
+            msgspec.structs.replace(segment, id=number) for number, segment in enumerate(segments)
         ),
     )
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import openai
 import pytest
 
+from benchmarks.speech import edits, words
 from sonia.voice import decoded
 from tests.e2e.conftest import ROOT, Server
 
@@ -30,19 +31,9 @@ def spoken(client: openai.OpenAI) -> bytes:
     return client.audio.speech.create(model="tts-1", voice="alloy", input=SENTENCE).read()
 
 
-def words(text: str) -> list[str]:
-    return re.findall(r"[a-z']+", text.lower())
-
-
 def errors(said: str, heard: str) -> float:
     """Word error rate: edits per word said."""
-    left, right = words(said), words(heard)
-    row = list(range(len(right) + 1))
-    for i, word in enumerate(left, 1):
-        before, row[0] = row[0], i
-        for j, other in enumerate(right, 1):
-            before, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, before + (word != other))
-    return row[-1] / len(left)
+    return edits(words(said), words(heard)) / len(words(said))
 
 
 def test_what_is_spoken_can_be_written_down_again(client: openai.OpenAI, spoken: bytes) -> None:

@@ -29,7 +29,7 @@ _REASONS: dict[str, FinishReason] = {
 }
 # OpenAI's reasoning models refuse a choice of sampling.
 _REASONING = re.compile(r"^(o\d|gpt-[5-9](?!.*chat))")
-_SAMPLING = ("top_p", "frequency_penalty", "presence_penalty")
+SAMPLING = ("top_p", "frequency_penalty", "presence_penalty")
 _DEFAULTS = ChatRequest(messages=())
 
 
@@ -51,7 +51,7 @@ class OpenAiDialect:
     def body(self, model: str, request: ChatRequest) -> bytes:
         sent: dict[str, Any] = {
             "model": model,
-            "messages": [_message(message) for message in request.messages],
+            "messages": [wire_message(message) for message in request.messages],
             "max_completion_tokens" if self._own else "max_tokens": request.max_tokens,
         }
         if not request.whole:
@@ -61,15 +61,15 @@ class OpenAiDialect:
             sent["usage"] = {"include": True}
         if not (self._own and _REASONING.match(model)):
             sent["temperature"] = request.temperature
-            sent |= _chosen(request, _SAMPLING)
-        sent |= _chosen(request, ("seed", "reasoning_effort", "verbosity"))
+            sent |= wire_chosen(request, SAMPLING)
+        sent |= wire_chosen(request, ("seed", "reasoning_effort", "verbosity"))
         if request.stop:
             sent["stop"] = request.stop
         if request.top_logprobs is not None:
             sent["logprobs"], sent["top_logprobs"] = True, request.top_logprobs
         if request.tools:
-            sent |= _tools(request)
-        if format := _format(request):
+            sent |= wire_tools(request)
+        if format := wire_format(request):
             sent["response_format"] = format
         return msgspec.json.encode(sent)
 
@@ -77,13 +77,14 @@ class OpenAiDialect:
         return _Whole(answer) if answer.request.whole else _Stream(answer)
 
 
-def _chosen(request: ChatRequest, names: tuple[str, ...]) -> dict[str, Any]:
+def wire_chosen(request: ChatRequest, names: tuple[str, ...] = SAMPLING) -> dict[str, Any]:
     """What the request chose; what it left alone is the provider's to choose."""
     chosen = {name: getattr(request, name) for name in names}
     return {key: value for key, value in chosen.items() if value != getattr(_DEFAULTS, key)}
 
 
-def _tools(request: ChatRequest) -> dict[str, Any]:
+def wire_tools(request: ChatRequest) -> dict[str, Any]:
+    """What may be called, and whether it must. Raises `InvalidRequest`."""
     tools = [
         {
             "type": "function",
@@ -102,14 +103,16 @@ def _tools(request: ChatRequest) -> dict[str, Any]:
     return sent
 
 
-def _format(request: ChatRequest) -> dict[str, Any] | None:
+def wire_format(request: ChatRequest) -> dict[str, Any] | None:
+    """The form that the answer has to have; None when it is free."""
     if request.json_schema is not None:
         schema = {"name": request.schema_name, "schema": request.json_schema}
         return {"type": "json_schema", "json_schema": schema | {"strict": request.schema_strict}}
     return {"type": "json_object"} if request.json_object else None
 
 
-def _message(message: Message) -> dict[str, Any]:
+def wire_message(message: Message) -> dict[str, Any]:
+    """A message, its pictures and its calls."""
     content: Any = message.content
     if message.images:
         content = [{"type": "text", "text": message.content}] if message.content else []

@@ -1,4 +1,4 @@
-"""Providers whose dialect only litellm knows, and embeddings of an Ollama server.
+"""Providers whose dialect only litellm knows.
 
 litellm takes seconds and much memory to import, so it is imported on the first call, in a
 thread, with everything that would phone home turned off. No retries of its own: the router
@@ -16,16 +16,22 @@ from typing import Any
 
 import msgspec
 
-from sonia.config import Custom, Ollama, Secret
+from sonia.config import Custom, Secret
 from sonia.errors import InvalidRequest
-from sonia.router.backends.answers import wire_name
 from sonia.router.backends.base import estimated_tokens, load_validation
 from sonia.router.backends.facts import ModelFacts, known_facts
+from sonia.router.backends.openai_dialect import (
+    SAMPLING,
+    wire_chosen,
+    wire_format,
+    wire_message,
+    wire_tools,
+)
 from sonia.router.backends.refusals import NotConfigured
 from sonia.router.backends.remote_errors import Seam
 from sonia.router.backends.remote_stream import answer_events
 from sonia.router.interface import ChatEvent, ChatRequest, ModelInfo, ProviderInfo
-from sonia.types import Message, ToolSpec
+from sonia.types import Message
 
 _LITELLM_ENVIRONMENT = {
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",
@@ -61,14 +67,6 @@ class RemoteBackend:
         self._context_tokens = 0
         self._vision = False
         self._seam = Seam(name, base_url, api_key, key_variable)
-
-    @classmethod
-    def ollama(cls, config: Ollama) -> RemoteBackend:
-        """A server of one's own, without a key."""
-        missing = "" if config.base_url else "set OLLAMA_BASE_URL, e.g. http://127.0.0.1:11434"
-        return cls(
-            "ollama", "ollama_chat", config.models, base_url=config.base_url, missing=missing
-        )
 
     @classmethod
     def foreign(cls, name: str, config: Custom, missing: str = "") -> RemoteBackend:
@@ -143,16 +141,6 @@ class RemoteBackend:
             with self._seam.translated():
                 await wrapper.aclose()
 
-    async def embed(self, model: str, texts: Sequence[str]) -> list[list[float]]:
-        """One vector a text, as the provider makes them. Ollama only."""
-        self._check()
-        litellm = await load_litellm()
-        with self._seam.translated():
-            answer = await litellm.aembedding(
-                model=f"ollama/{model}", input=list(texts), api_base=self._base_url, num_retries=0
-            )
-        return [row["embedding"] for row in answer.data]
-
     def _check(self) -> None:
         if self._missing:
             raise NotConfigured(f"{self.name} is not configured: {self._missing}.", field=self.name)
@@ -160,12 +148,14 @@ class RemoteBackend:
     def _arguments(self, model: str, request: ChatRequest) -> dict[str, Any]:
         arguments: dict[str, Any] = {
             "model": f"{self._dialect}/{model}",
-            "messages": [_message(message) for message in request.messages],
+            "messages": [wire_message(message) for message in request.messages],
             "stream": True,
             "stream_options": {"include_usage": True},
             "max_tokens": request.max_tokens,
             "temperature": request.temperature,
-            **_chosen(request),
+            **wire_chosen(request, (*SAMPLING, "seed")),
+            "stop": list(request.stop) or None,
+            "response_format": wire_format(request),
             "num_retries": 0,
             "max_retries": 0,
             "api_base": self._base_url or None,
@@ -173,36 +163,11 @@ class RemoteBackend:
             "drop_params": True,
             "_skip_mcp_handler": True,  # would import a package we don't have
         }
-        arguments |= self._tools(request)
-        if request.json_schema is not None:
-            arguments["response_format"] = {
-                "type": "json_schema",
-                "json_schema": {
-                    "name": request.schema_name,
-                    "schema": request.json_schema,
-                    "strict": request.schema_strict,
-                },
-            }
-        elif request.json_object:
-            arguments["response_format"] = {"type": "json_object"}
+        if request.tools:
+            arguments |= wire_tools(request)
         if request.top_logprobs is not None:
             raise InvalidRequest(f"{self.name} tells no logprobs here.", field="logprobs")
         return {key: value for key, value in arguments.items() if value is not None}
-
-    def _tools(self, request: ChatRequest) -> dict[str, Any]:
-        """What may be called, and whether it must. Raises `InvalidRequest`."""
-        choice = request.tool_choice
-        if not request.tools:
-            return {}
-        if self.name != "ollama":
-            return {"tools": _offered(request.tools), "tool_choice": _tool_choice(choice)}
-        if choice not in ("auto", "none"):  # its protocol has no word for it
-            raise InvalidRequest(
-                f"Ollama can't be made to call a tool, so tool_choice {choice!r} is not possible "
-                "there. Use auto or none, or another model.",
-                field="tool_choice",
-            )
-        return {} if choice == "none" else {"tools": _offered(request.tools)}
 
 
 async def load_litellm() -> Any:
@@ -223,57 +188,3 @@ def _import() -> Any:
     litellm.turn_off_message_logging = True
     litellm.callbacks = []
     return litellm
-
-
-def _offered(tools: Sequence[ToolSpec]) -> list[dict[str, Any]]:
-    """Raises `InvalidRequest` when two names are one to the provider."""
-    named = {wire_name(tool.name): tool for tool in tools}
-    if len(named) < len(tools):
-        raise InvalidRequest("Two tools have names that differ only in their punctuation.")
-    return [
-        {"type": "function", "function": {**msgspec.to_builtins(tool), "name": name}}
-        for name, tool in named.items()
-    ]
-
-
-def _chosen(request: ChatRequest) -> dict[str, Any]:
-    """The sampling that the request chose; what it left alone is the provider's to choose."""
-    untouched = ChatRequest(messages=())
-    names = ("top_p", "seed", "stop", "frequency_penalty", "presence_penalty")
-    chosen = {name: getattr(request, name) for name in names}
-    return {
-        name: list(value) if isinstance(value, tuple) else value
-        for name, value in chosen.items()
-        if value != getattr(untouched, name)
-    }
-
-
-def _tool_choice(choice: str) -> str | dict[str, Any] | None:
-    """As OpenAI says it; None is the provider's default, which is auto."""
-    if choice == "auto":
-        return None
-    if choice in ("none", "required"):
-        return choice
-    return {"type": "function", "function": {"name": wire_name(choice)}}
-
-
-def _message(message: Message) -> dict[str, Any]:
-    shown: dict[str, Any] = {"role": message.role, "content": message.content}
-    if message.images:
-        pictures = [{"type": "image_url", "image_url": {"url": url}} for url in message.images]
-        shown["content"] = [{"type": "text", "text": message.content}, *pictures]
-    if message.tool_calls:
-        shown["tool_calls"] = [
-            {
-                "id": call.id,
-                "type": "function",
-                "function": {
-                    "name": wire_name(call.name),
-                    "arguments": msgspec.json.encode(call.arguments).decode(),
-                },
-            }
-            for call in message.tool_calls
-        ]
-    if message.tool_call_id:
-        shown["tool_call_id"] = message.tool_call_id
-    return shown
