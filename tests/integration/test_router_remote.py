@@ -375,8 +375,11 @@ async def test_a_providers_embeddings_are_put_in_order_and_normalised(upstream: 
     assert router.embeddings.space == "openai/m"
 
 
-async def test_offline_no_provider_is_sent_what_is_remembered(upstream: Upstream) -> None:
-    embeddings = EmbeddingModel(provider="openai", model="m", api_key=Secret(KEY))
+@pytest.mark.parametrize("provider", ["openai", "ollama"])
+async def test_offline_no_provider_is_sent_what_is_remembered(provider: str) -> None:
+    embeddings = EmbeddingModel(
+        provider=provider, model="m", api_key=Secret(KEY), base_url="http://vectors.example:11434"
+    )
     config = ModelRouter(providers=Providers(local=Local(models=())), profiles={}, offline=True)
 
     async with open_router(config, embeddings, Weights(config_folder())) as router:
