@@ -48,11 +48,16 @@ class Listen(Section, frozen=True, kw_only=True):
 
 
 class Caching(Section, frozen=True, kw_only=True):
-    """Answers of models kept for the same question again, under the names of the guide."""
+    """Answers of models kept for the same question again, under the names of the guide.
+
+    `store` is `memory`, or a Valkey server's URL; its room is then the server's own affair.
+    """
 
     enabled: bool = True
     ttl_seconds: Seconds = 300.0
     max_size_mb: Positive = 100
+    store: Text = "memory"
+    store_password: Secret = Secret("")
 
 
 class ApiKey(Section, frozen=True, kw_only=True):

@@ -23,6 +23,7 @@ def check(config: Config) -> list[Mistake]:
     router = config.services.model_router
     return [
         *_addresses(services),
+        *_store(config),
         *_urls(router),
         *_profiles(router),
         *_embeddings(config),
@@ -48,6 +49,26 @@ def _addresses(services: dict[str, Listen]) -> Iterator[Mistake]:
             )
         elif listen.port:
             taken[listen.port] = name
+
+
+def _store(config: Config) -> Iterator[Mistake]:
+    path = ("services", "api_gateway", "caching", "store")
+    store = config.services.api_gateway.caching.store
+    if store == "memory":
+        return
+    right = '"memory" or a URL like valkey://localhost:6379/0'
+    try:
+        parts = urlsplit(store)
+        whole = bool(parts.path if parts.scheme == "unix" else parts.hostname and parts.port != 0)
+    except ValueError:
+        yield Mistake(path, f"not a URL. Expected {right}.")
+        return
+    if parts.scheme not in ("valkey", "valkeys", "unix") or not whole:
+        yield Mistake(path, f"expected {right}.")
+    elif "@" in parts.netloc or parts.query or parts.fragment:
+        yield Mistake(path, "a name or a query does not belong here; see store_password.")
+    elif config.services.model_router.offline and parts.hostname not in (None, *LOOPBACK):
+        yield Mistake(path, "services.model_router.offline keeps to this machine, this does not.")
 
 
 def _urls(router: ModelRouter) -> Iterator[Mistake]:

@@ -18,7 +18,8 @@ import msgspec
 from sonia.config import ApiGateway
 from sonia.errors import InvalidRequest
 from sonia.events import Bus, Forgotten
-from sonia.gateway.cache import AnswerCache, BoundedStore
+from sonia.gateway.cache import AnswerCache
+from sonia.gateway.shared_store import open_store
 from sonia.router import (
     ChatEvent,
     ChatRequest,
@@ -173,23 +174,21 @@ class Answers:
 async def open_answers(
     config: ApiGateway, *, router: Router, turns: Turns, profiles: Iterable[str], bus: Bus
 ) -> AsyncIterator[Answers]:
-    """Answer for every protocol until left; what was kept is gone then."""
-    cache: AnswerCache | None = None
-    if config.caching.enabled:
-        room_bytes = config.caching.max_size_mb * 2**20
-        store = BoundedStore(room_bytes)
-        cache = AnswerCache(store, ttl_s=config.caching.ttl_seconds, max_bytes=room_bytes)
+    """Answer for every protocol until left; what was kept in this process is gone then."""
+    caching = config.caching
+    async with open_store(caching) as store:
+        room_bytes = caching.max_size_mb * 2**20
+        kept = AnswerCache(store, ttl_s=caching.ttl_seconds, max_bytes=room_bytes)
 
-    async def forget(fact: Forgotten) -> None:
-        if cache is not None:
+        async def forget(fact: Forgotten) -> None:
             for user_id in fact.user_ids:
-                await cache.forget(user_id)
+                await kept.forget(user_id)
 
-    undo = bus.subscribe(Forgotten, forget)
-    try:
-        yield Answers(router, turns, tuple(profiles), cache)
-    finally:
-        undo()
+        undo = bus.subscribe(Forgotten, forget)
+        try:
+            yield Answers(router, turns, tuple(profiles), kept if caching.enabled else None)
+        finally:
+            undo()
 
 
 def cache_wishes(headers: Mapping[str, str]) -> dict[str, bool]:

@@ -131,7 +131,10 @@ class AnswerCache:
     async def find(self, user_id: str, key: str) -> tuple[ChatEvent, ...] | None:
         """The events of the answer, if it is kept."""
         data = await self._of(user_id).get(key)
-        return None if data is None else _decoder.decode(data)
+        try:
+            return None if data is None else _decoder.decode(data)
+        except msgspec.DecodeError:  # another version's, in a store that outlives us
+            return None
 
     async def keeping(
         self, user_id: str, key: str, events: AsyncIterator[ChatEvent]

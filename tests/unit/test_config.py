@@ -341,6 +341,34 @@ def test_a_base_url_is_a_plain_url(url: str) -> None:
     assert "pw" not in error.message
 
 
+@pytest.mark.parametrize(
+    ("store", "said"),
+    [
+        ("redis://localhost", "expected"),
+        ("valkey://", "expected"),
+        ("unix://", "expected"),
+        ("valkey://ann:secret@localhost:6379/0", "store_password"),
+        ("valkey://[::1", "not a URL"),
+    ],
+)
+def test_a_store_of_kept_answers_is_memory_or_a_plain_url(store: str, said: str) -> None:
+    told = refusal(nested("services.api_gateway.caching.store", store)).message
+
+    assert "services.api_gateway.caching.store" in told
+    assert said in told
+    assert "secret" not in told
+
+
+def test_offline_keeps_the_store_of_kept_answers_on_this_machine() -> None:
+    def document(store: str) -> dict[str, Any]:
+        caching = {"caching": {"store": store}}
+        return {"services": {"api_gateway": caching, "model_router": {"offline": True}}}
+
+    assert "this machine" in refusal(document("valkey://cache.example:6379/0")).message
+    parse(document("valkey://localhost:6379/0"), {})
+    parse(document("unix:///run/valkey.sock"), {})
+
+
 def test_ollama_needs_its_address_to_make_vectors() -> None:
     error = refusal(nested("services.memory_engine.embeddings.provider", "ollama"))
 
