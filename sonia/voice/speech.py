@@ -18,6 +18,7 @@ from sonia.types import Value
 
 EAR_RATE = 16_000
 VOICE_RATE = 24_000
+WINDOW = 512  # samples that a `SpeechStream` is given at once: 32 ms
 
 Samples = NDArray[np.float32]
 
@@ -150,6 +151,61 @@ class Speaker(Protocol):
         ...
 
 
+@runtime_checkable
+class SpeechStream(Protocol):
+    """The sound of one microphone, window by window."""
+
+    async def speaking(self, window: Samples) -> float:
+        """The probability in [0, 1] that the next `WINDOW` samples hold speech."""
+        ...
+
+
+@runtime_checkable
+class SpeechDetector(Protocol):
+    """Whether somebody speaks."""
+
+    @property
+    def model(self) -> str:
+        """Its name, such as `silero-vad-v6`."""
+        ...
+
+    @property
+    def state(self) -> str:
+        """`ready`, `unloaded`, or what is being waited for."""
+        ...
+
+    async def load(self) -> None:
+        """Have it ready. Raises `UpstreamError` when the weights can't be had."""
+        ...
+
+    def stream(self) -> SpeechStream:
+        """Begin to listen to one more microphone."""
+        ...
+
+
+@runtime_checkable
+class TurnJudge(Protocol):
+    """Whether somebody who pauses has finished."""
+
+    @property
+    def model(self) -> str:
+        """Its name, such as `smart-turn-v3.2`."""
+        ...
+
+    @property
+    def state(self) -> str:
+        """`ready`, `unloaded`, or what is being waited for."""
+        ...
+
+    async def load(self) -> None:
+        """Have it ready. Raises `UpstreamError` when the weights can't be had."""
+        ...
+
+    async def finished(self, samples: Samples) -> float:
+        """The probability in [0, 1] that what was said up to this pause is all."""
+        ...
+
+
 async def heard(
     transcriber: Transcriber, samples: Samples, hearing: Hearing | None = None
 ) -> Transcript:
@@ -177,7 +233,9 @@ class Speech(Value):
 
     transcriber: Transcriber
     speaker: Speaker
+    detector: SpeechDetector
+    judge: TurnJudge
 
     def states(self) -> dict[str, str]:
         """`ready`, `unloaded` or what is waited for, of each."""
-        return {"transcriber": self.transcriber.state, "speaker": self.speaker.state}
+        return {name: getattr(self, name).state for name in self.__struct_fields__}

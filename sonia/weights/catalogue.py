@@ -16,7 +16,7 @@ import msgspec
 from sonia.errors import NotFound, UpstreamError
 from sonia.types import Value
 
-WeightsRole = Literal["llm", "asr", "tts", "voices", "embedding"]
+WeightsRole = Literal["llm", "asr", "tts", "voices", "vad", "turn", "embedding"]
 Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9.-]*$")]
 FileName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]

@@ -1,1 +1,1 @@
-"""Engines behind `Transcriber` and `Speaker`, one file each."""
+"""Engines behind the protocols of `sonia.voice.speech`, one file each."""
