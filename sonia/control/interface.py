@@ -48,7 +48,8 @@ class Plan(Value):
 
     `digests` maps each existing file that the arguments name to its SHA-256. `tool_digest` is the
     SHA-256 of the tool's definition. `preview` is shown to the person, whole. `origins` says
-    where the arguments came from; it raises the tier but is not part of the hash.
+    where the arguments came from; it raises the tier but is not part of the hash. `outbound` is
+    true when running it sends the arguments, or what they lead to, off this machine.
     """
 
     tool: str
@@ -60,6 +61,7 @@ class Plan(Value):
     digests: dict[str, str] = {}
     origins: tuple[Origin, ...] = ("owner",)
     session_id: str | None = None
+    outbound: bool = False
 
 
 class Decision(Value):

@@ -83,5 +83,6 @@ class Catalogue:
             digests=intent.digests,
             origins=origins,
             session_id=session_id,
+            outbound=tool.outbound,
         )
         return Prepared(tool=tool, args=checked, plan=plan)

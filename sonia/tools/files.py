@@ -98,6 +98,12 @@ class Workspace:
         except FileMissing:
             return None
 
+    @contextmanager
+    def folder(self, path: str) -> Iterator[int]:
+        """A folder's descriptor. Raises `PathRefused`, `FileMissing`."""
+        with self._folder(components(path), path) as folder:
+            yield folder
+
     def list(self, path: str, limit: int) -> tuple[tuple[Listed, ...], int]:
         """The first `limit` names of a folder, sorted, and how many there are."""
         with self._folder(components(path), path) as folder:

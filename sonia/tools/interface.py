@@ -44,7 +44,8 @@ class ToolInfo(Value):
     """What there is to know of a tool. `arguments` is a JSON Schema of type object.
 
     `brings` is the origin of what its results carry into a turn, None when that is Sonia's own
-    word (a sum, the time): such a result makes nothing that follows more suspect.
+    word (a sum, the time): such a result makes nothing that follows more suspect. An `outbound`
+    tool sends its arguments off this machine.
     """
 
     name: str
@@ -55,6 +56,7 @@ class ToolInfo(Value):
     timeout_ms: int
     aliases: tuple[str, ...] = ()
     brings: Origin | None = None
+    outbound: bool = False
 
 
 class Call(Value):

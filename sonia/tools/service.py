@@ -147,7 +147,7 @@ class GuardedTools:
         action = Action(id=action_id, call=call, prepared=prepared)
         try:
             await prepared.tool.ready()
-        except PolicyDenied as error:
+        except SoniaError as error:
             return await self._refuse(action, error)
         if call.approval_id is not None and not call.dry_run:
             return await self._followup.redeem(action, call.approval_id)
@@ -171,7 +171,7 @@ class GuardedTools:
         return await self._runner.save(action, outcome_of(action, decision, ending))
 
     async def _refuse(self, action: Action, error: SoniaError) -> Outcome:
-        """This host can't do it safely, so nobody is asked."""
+        """This host can't do it, or not safely, so nobody is asked."""
         plan = action.prepared.plan
         decision = Decision(
             verdict="denied",

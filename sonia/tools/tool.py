@@ -57,6 +57,7 @@ class Tool(Generic[A]):
     side_effects: ClassVar[tuple[str, ...]] = ()
     aliases: ClassVar[tuple[str, ...]] = ()
     brings: ClassVar[Origin | None] = None
+    outbound: ClassVar[bool] = False
     keeps_time: ClassVar[bool] = False
 
     async def ready(self) -> None:
@@ -102,6 +103,7 @@ def info(tool: Tool[Any], timeout_s: float) -> ToolInfo:
         timeout_ms=round(timeout_s * 1000),
         aliases=tool.aliases,
         brings=tool.brings,
+        outbound=tool.outbound,
     )
 
 

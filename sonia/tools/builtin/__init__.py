@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from sonia.tools.builtin.browser_open import BrowserOpen
 from sonia.tools.builtin.file_list import FileList
 from sonia.tools.builtin.file_read import FileRead
+from sonia.tools.builtin.file_search import FileSearch
 from sonia.tools.builtin.file_write import FileWrite
 from sonia.tools.builtin.math_evaluate import MathEvaluate
+from sonia.tools.builtin.notification_send import NotificationSend
+from sonia.tools.builtin.process_list import ProcessList
 from sonia.tools.builtin.shell_run import ShellRun
 from sonia.tools.builtin.system_info import SystemInfo
 from sonia.tools.files import Workspace
@@ -20,8 +24,12 @@ def builtin_tools(workspace: Workspace, sandbox: Sandbox) -> tuple[Tool[Any], ..
     return (
         FileRead(workspace),
         FileList(workspace),
+        FileSearch(workspace),
         FileWrite(workspace),
         ShellRun(sandbox, workspace),
         SystemInfo(workspace.root),
         MathEvaluate(),
+        ProcessList(),
+        NotificationSend(),
+        BrowserOpen(),
     )
