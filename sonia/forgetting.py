@@ -31,7 +31,7 @@ class Scope(msgspec.Struct, kw_only=True):
 
     Only rows of `users` are touched. `persons` and `sessions` go whole, as far as written up to
     `until` (microseconds since 1970). `others` are sessions of somebody else. An exchange is a
-    correlation id in a session.
+    correlation id in a session. `documents` are those meant as such.
     """
 
     receipt: str
@@ -39,6 +39,7 @@ class Scope(msgspec.Struct, kw_only=True):
     persons: set[str] = msgspec.field(default_factory=set)
     sessions: set[str] = msgspec.field(default_factory=set)
     memories: set[str] = msgspec.field(default_factory=set)
+    documents: set[str] = msgspec.field(default_factory=set)
     others: set[str] = msgspec.field(default_factory=set)
     turns: set[str] = msgspec.field(default_factory=set)
     exchanges: set[tuple[str, str | None]] = msgspec.field(default_factory=set)

@@ -10,6 +10,8 @@ from typing import Any
 import msgspec
 
 MAX_NEEDLES = 16
+QUOTE_WORDS = 8  # so many words of a longer text in a row are a quote of it
+MAX_QUOTES = 1_000_000
 # Scripts that are written without spaces: each character stands for itself.
 _UNSPACED = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff"
 _WORD = re.compile(rf"[{_UNSPACED}]|[^\W_{_UNSPACED}]+")
@@ -35,14 +37,16 @@ def texts(value: Any) -> Iterable[str]:
 
 
 class Phrases:
-    """Any number of phrases, looked for at once."""
+    """Any number of phrases, looked for at once, and longer texts of which parts are quoted."""
 
     def __init__(self) -> None:
         self._trie: dict[str, Any] = {}
         self._needles: set[str] | None = set()
+        self._quotes: set[int] = set()
+        self._every = 1  # of the hashes, those are kept that this divides
 
     def __bool__(self) -> bool:
-        return bool(self._trie)
+        return bool(self._trie) or bool(self._quotes)
 
     def add(self, text: str, *, literally: bool = True) -> None:
         """Look for these words too. `literally`: only where they are spelled as here."""
@@ -60,9 +64,26 @@ class Phrases:
             else:
                 self._needles = None
 
-    def within(self, text: str) -> bool:
-        """Whether `text` has one of the phrases in it."""
+    def add_quotes(self, text: str) -> None:
+        """Look for any `QUOTE_WORDS` of these words in a row; for all of them, if they are fewer.
+
+        Of more than a million such places an even part is looked for, so that a quote must be
+        longer to be found for certain.
+        """
         said = words(text)
+        if len(said) < QUOTE_WORDS:
+            self.add(text)
+            return
+        self._quotes.update(hash_ for hash_ in _windows(said) if hash_ % self._every == 0)
+        while len(self._quotes) > MAX_QUOTES:
+            self._every *= 2
+            self._quotes = {hash_ for hash_ in self._quotes if hash_ % self._every == 0}
+
+    def within(self, text: str) -> bool:
+        """Whether `text` has one of the phrases in it, or a quote."""
+        said = words(text)
+        if self._quotes and not self._quotes.isdisjoint(_windows(said)):
+            return True
         for start in range(len(said)):
             node = self._trie
             for word in said[start:]:
@@ -82,9 +103,14 @@ class Phrases:
 
     def hint(self, column: str) -> tuple[str, dict[str, str]]:
         """SQL that is true of every row worth looking at, and its parameters."""
-        if not self._trie:
+        if not self:
             return "0", {}
-        if self._needles is None:
+        if self._needles is None or self._quotes:
             return "1", {}
         bound = {f"needle{n}": needle for n, needle in enumerate(sorted(self._needles))}
         return " OR ".join(f"instr(lower({column}), :{name})" for name in bound), bound
+
+
+def _windows(said: list[str]) -> Iterable[int]:
+    """A hash of each `QUOTE_WORDS` words in a row; the same within this process."""
+    return (hash(tuple(said[n : n + QUOTE_WORDS])) for n in range(len(said) - QUOTE_WORDS + 1))

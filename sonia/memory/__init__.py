@@ -3,7 +3,6 @@
 from sonia.memory.digests import damaged
 from sonia.memory.documents.interface import (
     Document,
-    DocumentForgotten,
     DocumentNotFound,
     Documents,
     Ingested,
@@ -56,7 +55,6 @@ __all__ = [
     "Change",
     "Content",
     "Document",
-    "DocumentForgotten",
     "DocumentNotFound",
     "Documents",
     "Embedder",

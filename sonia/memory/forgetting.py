@@ -32,11 +32,12 @@ from sonia.log import get_logger
 from sonia.memory import ledger, receipts, store
 from sonia.memory.bounds import checked, checked_text
 from sonia.memory.columns import micros
+from sonia.memory.documents import shelf
 from sonia.memory.following import Follower
 from sonia.memory.interface import Forget, Receipt
 from sonia.memory.parts import Clock, Parts
 from sonia.memory.places import Events
-from sonia.phrases import words
+from sonia.phrases import Phrases, words
 from sonia.types import DEFAULT_USER, MemoryId
 
 LOG_RETRY_S = 0.1
@@ -61,6 +62,7 @@ class Sweeper(Follower):
         waiting = await self._db.read(partial(receipts.open_ones, state="settling"))
         if not waiting:
             return False
+        await self._parts.documents.settled()
         await self._parts.text.settled()
         known = await self._db.read(tombstones)
         copies = await asyncio.to_thread(_leave_tombstones, self._db.path, write_tombstones(known))
@@ -153,6 +155,7 @@ class Forgets:
 
     async def _erase_rows(self, receipt_id: str) -> None:
         note = self._parts.note("memory.forgotten")
+        quoted = await self._parts.db.read(partial(quotes_of, receipt_id=receipt_id))
 
         def work(c: Any) -> tuple[str, ...]:
             what = receipts.asked(c, receipt_id)
@@ -160,16 +163,20 @@ class Forgets:
                 return ()
             scope = scope_of(c, what, receipt_id)
             scope.at = micros(note.at)
+            scope.phrases = quoted
             erasure = erase(c, scope, self._parts.places)
             receipts.erased(c, receipt_id, erasure, note.at)
             account = {"receipt": receipt_id, "erased": erasure.counts}
-            if len(what.memory_ids) == 1:
+            if what.document_id is not None:
+                account["id"] = what.document_id
+            elif len(what.memory_ids) == 1:
                 account["id"] = what.memory_ids[0]
             ledger.append(c, msgspec.structs.replace(note, data=account))
             return tuple(sorted(scope.users))
 
         users = await self._parts.db.write(work, frees=True)
         self._parts.wake()
+        self._parts.documents.wake()
         self._sweeper.wake()
         await self._parts.bus.publish(Forgotten(receipt=receipt_id, user_ids=users))
 
@@ -178,6 +185,7 @@ def kind_of(what: Forget) -> str:
     """Raises `InvalidRequest` unless exactly one thing is meant."""
     meant = {
         "memories": bool(what.memory_ids),
+        "document": what.document_id is not None,
         "session": what.session_id is not None,
         "entity": what.entity is not None,
     }
@@ -185,15 +193,25 @@ def kind_of(what: Forget) -> str:
         raise InvalidRequest("entity has no word in it.", pointer="/entity")
     kinds = [kind for kind, given in meant.items() if given]
     if len(kinds) > 1:
-        raise InvalidRequest("Give one of memory_ids, session_id and entity; not several.")
+        raise InvalidRequest(
+            "Give one of memory_ids, document_id, session_id and entity; not several."
+        )
     if kinds:
         return kinds[0]
     if what.user_id is None:
         raise InvalidRequest(
-            "Say what to forget: memory_ids, session_id, entity, or user_id alone for all of a "
-            "person's."
+            "Say what to forget: memory_ids, document_id, session_id, entity, or user_id alone for "
+            "all of a person's."
         )
     return "person"
+
+
+def quotes_of(c: Any, receipt_id: str) -> Phrases:
+    """By what quotes of the document that is asked for are known; a long one takes a while."""
+    what = receipts.asked(c, receipt_id)
+    if what is None or what.document_id is None:
+        return Phrases()
+    return shelf.said_in(c, what.document_id)
 
 
 def scope_of(c: Any, what: Forget, receipt_id: str) -> Scope:
@@ -204,6 +222,10 @@ def scope_of(c: Any, what: Forget, receipt_id: str) -> Scope:
     if what.memory_ids:
         scope.memories.update(what.memory_ids)
         scope.users |= set() if scope.users else store.owners(c, what.memory_ids)
+    elif what.document_id is not None:
+        scope.documents.add(what.document_id)
+        whose = shelf.owner(c, what.document_id)
+        scope.users |= {whose} if whose is not None and not scope.users else set()
     elif what.session_id is not None:
         scope.sessions.add(what.session_id)
     elif what.entity is not None:

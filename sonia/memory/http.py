@@ -128,7 +128,7 @@ def routes(memory: Memory, documents: Documents, files: Files | None = None) -> 
             *_forgetting(memory),
             *_snapshots(memory),
             *_jobs(memory),
-            *document_routes(documents, files),
+            *document_routes(memory, documents, files, forget_wait_s=FORGET_WAIT_S),
         ],
     )
 

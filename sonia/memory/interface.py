@@ -282,13 +282,14 @@ class Stats(Value):
 
 
 class Forget(Value):
-    """What to forget: memories, a session, an entity, or (by `user_id` alone) a person.
+    """What to forget: memories, a document, a session, an entity, or (by `user_id` alone) a person.
 
-    One of the first three, or none. With one, `user_id` narrows to that person; an entity
+    One of the first four, or none. With one, `user_id` narrows to that person; an entity
     without is the owner's. An entity is a word or a few, found as whole words.
     """
 
     memory_ids: Annotated[tuple[MemoryId, ...], msgspec.Meta(max_length=1000)] = ()
+    document_id: Name | None = None
     session_id: Name | None = None
     entity: Name | None = None
     user_id: Name | None = None
@@ -297,13 +298,13 @@ class Forget(Value):
 class Receipt(Value):
     """What was forgotten, without a word of it.
 
-    `erasing`: asked for. `settling`: out of the database, found nowhere; files are being
-    rewritten. `done`: out of every file. `erased` counts by place; `digest` is the SHA-256 of
-    the receipt's other fields, as of `erased_at`, with the tombstones.
+    `erasing`: asked for. `settling`: found nowhere; the rest of a document's rows go, and files
+    are being rewritten. `done`: out of every file. `erased` counts by place; `digest` is the
+    SHA-256 of the receipt's other fields, as of `erased_at`, with the tombstones.
     """
 
     id: str
-    what: Literal["memories", "session", "person", "entity"]
+    what: Literal["memories", "document", "session", "person", "entity"]
     state: Literal["erasing", "settling", "done"]
     requested_at: dt.datetime
     erased_at: dt.datetime | None = None

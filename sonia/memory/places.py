@@ -36,7 +36,7 @@ WHERE session_id IN (SELECT value FROM json_each(:sessions))
 
 def bound(scope: Scope) -> dict[str, Any]:
     """The named parameters of the statements here."""
-    sets = ("users", "persons", "sessions", "memories", "turns")
+    sets = ("users", "persons", "sessions", "memories", "documents", "turns")
     named = {name: json.dumps(sorted(getattr(scope, name))) for name in sets}
     return {**named, "until": scope.until, "forgotten": FORGOTTEN}
 
@@ -73,21 +73,23 @@ class Memories:
             yield "session", cast(str, session)
 
     def concerned(self, c: apsw.Connection, scope: Scope) -> Iterable[tuple[Key, str]]:
-        """What is meant, and all that was made from it."""
+        """What is meant, and all that was made from it. A document's chunks go by themselves."""
         widen(c, scope)
         found = {number: id_ for number, id_ in self._asked(c, scope)}
         while more := self._made_from(c, scope, found):
             found.update(more)
         scope.memories.update(found.values())
         numbers = json.dumps(list(found))
-        for content, turn_id in c.execute(
-            "SELECT content, turn_id FROM memory_entries "
+        for content, turn_id, document in c.execute(
+            "SELECT content, turn_id, document FROM memory_entries "
             "WHERE number IN (SELECT value FROM json_each(:numbers)) UNION ALL "
-            "SELECT content, NULL FROM memory_versions "
+            "SELECT content, NULL, NULL FROM memory_versions "
             "WHERE number IN (SELECT value FROM json_each(:numbers))",
             {"numbers": numbers},
         ):
-            if telling(cast(str, content)):
+            if document is not None:
+                scope.phrases.add_quotes(cast(str, content))
+            elif telling(cast(str, content)):
                 scope.phrases.add(cast(str, content))
             if turn_id is not None:
                 scope.turns.add(cast(str, turn_id))
@@ -96,7 +98,8 @@ class Memories:
     def _asked(self, c: apsw.Connection, scope: Scope) -> Iterator[tuple[int, str]]:
         rows = c.execute(
             "SELECT number, id FROM memory_entries "  # noqa: S608
-            f"WHERE user_id IN (SELECT value FROM json_each(:users)) AND {_UNTIL} AND ("
+            f"WHERE user_id IN (SELECT value FROM json_each(:users)) AND {_UNTIL} "
+            "AND coalesce(document NOT IN (SELECT value FROM json_each(:documents)), 1) AND ("
             "user_id IN (SELECT value FROM json_each(:persons)) "
             "OR session_id IN (SELECT value FROM json_each(:sessions)) "
             "OR id IN (SELECT value FROM json_each(:memories)))".format("recorded_at"),
@@ -112,7 +115,7 @@ class Memories:
             "AND user_id IN (SELECT value FROM json_each(:users))",
             bound(scope),
         )
-        known = set(found.values())
+        known = scope.memories.union(found.values())
         return {
             cast(int, number): cast(str, id_)
             for number, id_, source in rows

@@ -13,7 +13,7 @@ import pytest
 
 from sonia.config import Documents as Settings
 from sonia.config import MemoryEngine
-from sonia.errors import PayloadTooLarge, SoniaError, StorageFull
+from sonia.errors import PayloadTooLarge, StorageFull
 from sonia.memory import (
     DocumentNotFound,
     Documents,
@@ -142,9 +142,12 @@ async def test_a_document_that_is_deleted_leaves_nothing(
     made = await bring(memory, f"The xylographer rests.\n\n{GARDEN}", name="a.md")
     (chunk, *_) = await memory.chunks(made.document.id)
 
-    gone = await memory.forget_document(made.document.id)
+    receipt = await memory.erase(Forget(document_id=made.document.id))
 
-    assert gone.chunks == made.document.chunks
+    assert (receipt.what, receipt.erased) == (
+        "document",
+        {"documents": 1, "chunks": made.document.chunks},
+    )
     with pytest.raises(DocumentNotFound):
         await memory.document(made.document.id)
     with pytest.raises(EntryNotFound):
@@ -316,7 +319,7 @@ async def test_a_document_that_is_forgotten_while_it_is_read_is_not_written(
     finish = keeping.KeepsDocuments._finish
 
     async def forget_first(self: Any, document_id: str, new: NewDocument) -> str | None:
-        await memory.forget_document(document_id)
+        await memory.erase(Forget(document_id=document_id))
         return await finish(self, document_id, new)
 
     monkeypatch.setattr(keeping.KeepsDocuments, "_finish", forget_first)
@@ -335,12 +338,12 @@ async def test_a_deletion_that_was_cut_off_is_gone_on_with(
 
     with monkeypatch.context() as broken:
         broken.setattr(shelf, "erase_some", _full)
-        with pytest.raises(SoniaError):
-            await memory.forget_document(made.document.id)
-        assert await words_found(memory, "moss") == []
+        receipt = await memory.erase(Forget(document_id=made.document.id))
+        assert (receipt.state, await words_found(memory, "moss")) == ("settling", [])
     await memory.settled()
 
     assert (await memory.stats()).memories == 0
+    assert (await memory.receipt(receipt.id)).state == "done"
     assert sweeping.BATCH >= keeping.BATCH
 
 

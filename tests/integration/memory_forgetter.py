@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from sonia.db import Database
-from sonia.memory import Forget, NewMemory
+from sonia.memory import Forget, NewDocument, NewMemory
 from sonia.memory import forgetting as module
+from sonia.memory.documents import shelf
 from sonia.memory.following import TextFollower
 from tests.memory_given import opened
 
 # In the order in which they are entered, once the secret is remembered.
 STEPS: dict[str, tuple[Any, str]] = {
     "erase": (module.Forgets, "_erase_rows"),
+    "chunks": (shelf, "erase_some"),
     "text": (TextFollower, "settled"),
     "tombstones": (module, "_leave_tombstones"),
     "compact": (Database, "compact"),
@@ -33,11 +35,18 @@ def die(*_: Any, **__: Any) -> None:
 
 async def main(folder: Path, step: str) -> None:
     async with opened(folder) as memory:
-        await memory.store(NewMemory(type="fact", content=SECRET))
+        meant = Forget(entity="Xylographer")
+        if step == "chunks":
+            async with memory.incoming() as incoming:
+                await incoming.write(SECRET.encode())
+                made = await memory.ingest(incoming, NewDocument(name="safe.txt"))
+            meant = Forget(document_id=made.document.id)
+        else:
+            await memory.store(NewMemory(type="fact", content=SECRET))
         await memory.store(NewMemory(type="fact", content="My other word is tea"))
         await memory.settled()
         setattr(*STEPS[step], die)
-        await memory.erase(Forget(entity="Xylographer"), wait_s=60)
+        await memory.erase(meant, wait_s=60)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from sonia.memory import (
     Change,
     EntryNotFound,
     Forget,
+    NewDocument,
     NewMemory,
     Query,
     ReceiptNotFound,
@@ -318,6 +319,37 @@ async def test_what_is_meant_must_be_clear(tmp_path: Path, what: Forget) -> None
         assert (await memory.stats()).memories == 1
         with pytest.raises(ReceiptNotFound):
             await memory.receipt("fgt_none")
+
+
+async def test_a_document_is_forgotten_with_what_quotes_it(tmp_path: Path) -> None:
+    line = f"Whoever asks for the {WORD} should ring twice and then wait by the blue gate."
+    async with house(tmp_path) as all_:
+        async with all_.memory.incoming() as incoming:
+            await incoming.write(f"# Gates\n\nBring a lamp. {line}\n".encode())
+            made = await all_.memory.ingest(incoming, NewDocument(name="gates.md"))
+        (chunk,) = await all_.memory.chunks(made.document.id)
+        await all_.memory.store(
+            NewMemory(
+                type="summary",
+                content=f"Of the {WORD}'s gate",
+                source=Source(said_by="assistant", made_from=(chunk.id,)),
+            )
+        )
+        await all_.said("What should I do at the gate?", f"It says: {line[:60]}", session="ses_a")
+        await all_.memory.append("app.note", {"a": "should ring twice"})
+        await all_.memory.settled()
+        assert residue(tmp_path / "data", STEM) != []
+
+        receipt = await all_.memory.erase(Forget(document_id=made.document.id), wait_s=60)
+        again = await all_.memory.erase(Forget(document_id=made.document.id), wait_s=60)
+
+        assert (receipt.what, receipt.state, again.erased) == ("document", "done", {})
+        assert receipt.erased == {"documents": 1, "chunks": 1, "memories": 1, "events": 1}
+        assert residue(tmp_path / "data", STEM) == []
+        (note,) = await all_.memory.events(kind="app.note")
+        assert note.data == {"a": "should ring twice"}
+        (told, _) = await all_.memory.events(kind="memory.forgotten")
+        assert told.data["id"] == made.document.id
 
 
 @pytest.mark.parametrize("step", STEPS)

@@ -56,7 +56,7 @@ async def test_a_document_goes_round(client: httpx.AsyncClient, root: str) -> No
     assert data_of(await client.get(f"{root}/documents?user_id=ada"))[0]["id"] == told["id"]
     (chunk,) = data_of(await client.get(f"{path}/chunks"))
     assert chunk["content"] == f"# Bed\n\n{TEXT}"
-    assert data_of(await client.delete(path))["chunks"] == 1
+    assert data_of(await client.delete(path))["erased"] == {"documents": 1, "chunks": 1}
     assert (await client.get(path)).status_code == 404
 
 

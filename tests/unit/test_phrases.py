@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sonia import phrases
 from sonia.phrases import Phrases, words
 
 
@@ -51,6 +52,28 @@ def test_nothing_is_in_everything() -> None:
     assert not asked
     assert not asked.within("anything")
     assert asked.hint("data") == ("0", {})
+
+
+def test_a_quote_is_eight_words_in_a_row() -> None:
+    asked = Phrases()
+    asked.add_quotes("One two three four five six seven eight nine, and so on to the end.")
+    asked.add_quotes("Short as this")
+
+    assert asked.within("They said: TWO three four - five six seven eight nine!")
+    assert not asked.within("two three four five six seven eight")
+    assert asked.within("it is short as this is")
+    assert asked.hint("data") == ("1", {})
+
+
+def test_of_a_very_long_text_a_longer_quote_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(phrases, "MAX_QUOTES", 1000)
+    said = [f"word{number}" for number in range(5000)]
+    asked = Phrases()
+
+    asked.add_quotes(" ".join(said))
+
+    assert asked.within(" ".join(said[1000:1500]))
+    assert not asked.within(" ".join(reversed(said)))
 
 
 @given(before=st.text(), phrase=st.text(min_size=1), after=st.text())

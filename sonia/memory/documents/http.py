@@ -10,8 +10,8 @@ from litestar.params import FromPath, FromQuery, QueryParameter
 from sonia.client import while_connected
 from sonia.envelope import Envelope, answer
 from sonia.memory.documents.arriving import Files, arrived
-from sonia.memory.documents.interface import Document, DocumentForgotten, Documents, Ingested
-from sonia.memory.interface import Entry
+from sonia.memory.documents.interface import Document, Documents, Ingested
+from sonia.memory.interface import Entry, Forget, Memory, Receipt
 
 Limit = Annotated[int, QueryParameter(ge=1, le=1000)]
 Offset = Annotated[int, QueryParameter(ge=0, le=2**53)]
@@ -19,7 +19,9 @@ ROOTS = ("/v1/workspace", "/api/v1/workspace")
 INGEST = tuple(f"{root}/ingest" for root in ROOTS)
 
 
-def routes(documents: Documents, files: Files | None) -> list[Any]:
+def routes(
+    memory: Memory, documents: Documents, files: Files | None, *, forget_wait_s: float
+) -> list[Any]:
     """Handlers; `files` is the workspace that `{path}` names a file of."""
 
     @post(list(INGEST), status_code=200)
@@ -48,8 +50,10 @@ def routes(documents: Documents, files: Files | None) -> list[Any]:
         return answer(await documents.document(document_id))
 
     @delete(one, status_code=200)
-    async def forget_document(document_id: FromPath[str]) -> Envelope[DocumentForgotten]:
-        return answer(await documents.forget_document(document_id))
+    async def forget_document(document_id: FromPath[str]) -> Envelope[Receipt]:
+        await documents.document(document_id)
+        meant = Forget(document_id=document_id)
+        return answer(await memory.erase(meant, wait_s=forget_wait_s))
 
     @get([f"{path}/chunks" for path in one])
     async def chunks(

@@ -86,14 +86,6 @@ class Ingested(Value):
     supersedes: str | None = None
 
 
-class DocumentForgotten(Value):
-    """What was erased: the document, and so many chunks with their vectors."""
-
-    id: str
-    chunks: int
-    forgotten: bool = True
-
-
 class Incoming(Protocol):
     """A file on its way in, on the disk. It is gone when its context is left."""
 
@@ -137,11 +129,4 @@ class Documents(Protocol):
         self, document_id: str, *, offset: int = 0, limit: int = 100
     ) -> tuple[Entry, ...]:
         """In their order, from the one with the number `offset`. Raises `DocumentNotFound`."""
-        ...
-
-    async def forget_document(self, document_id: str) -> DocumentForgotten:
-        """Erase it with its chunks; none is found any more once this has begun.
-
-        Raises `DocumentNotFound`.
-        """
         ...

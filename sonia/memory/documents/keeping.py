@@ -1,4 +1,4 @@
-"""Taking documents in, and letting them go."""
+"""Taking documents in."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ from sonia.memory.documents import shelf
 from sonia.memory.documents.incoming import IncomingFile, incoming
 from sonia.memory.documents.interface import (
     Document,
-    DocumentForgotten,
     Incoming,
     Ingested,
     NewDocument,
@@ -170,24 +169,6 @@ class KeepsDocuments:
             return tuple(found[number] for number in numbers if number in found)
 
         return await self._parts.db.read(work)
-
-    async def forget_document(self, document_id: str) -> DocumentForgotten:
-        """Erase it with its chunks. Raises `DocumentNotFound`."""
-        known = checked_text(document_id, "id")
-        note = self._parts.note("memory.document.forgotten")
-
-        def condemn(c: Any) -> int:
-            chunks = shelf.condemn(c, known)
-            ledger.append(c, msgspec.structs.replace(note, data={"id": known}))
-            return chunks
-
-        chunks = await self._parts.db.write(condemn, frees=True)
-        self._parts.documents.wake()  # goes on with it if this is cut off
-        step = partial(shelf.erase_some, document_id=known, limit=BATCH)
-        while await self._parts.db.write(step, frees=True):
-            pass
-        self._parts.wake()
-        return DocumentForgotten(id=known, chunks=chunks)
 
 
 def _next(waiting: Iterator[Chunk]) -> list[Chunk]:

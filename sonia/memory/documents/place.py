@@ -1,4 +1,7 @@
-"""Documents, as a place of what is to be forgotten. Their chunks are memories, and go as such."""
+"""Documents, as a place of what is to be forgotten. Their chunks are memories, and go as such:
+
+those of a document that is meant as such some at a time, behind a task; none is found any more.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,8 @@ from typing import Any, cast
 
 import apsw
 
-from sonia.forgetting import Key, Scope, Whole
+from sonia.forgetting import Key, Scope, Whole, bury, tombstone
+from sonia.memory.documents import shelf
 from sonia.memory.places import bound, widen
 
 
@@ -30,12 +34,13 @@ class DocumentsPlace:
                 yield "session", cast(str, session)
 
     def concerned(self, c: apsw.Connection, scope: Scope) -> Iterable[tuple[Key, str]]:
-        """Documents of the person or session, and those that the entity is in the title of."""
+        """Those meant, of the person or session, and those that the entity is in the title of."""
         widen(c, scope)
         rows = c.execute(
             "SELECT number, id, title, name, source, "
             "user_id IN (SELECT value FROM json_each(:persons)) "
             "OR coalesce(session_id IN (SELECT value FROM json_each(:sessions)), 0) "
+            "OR (id IN (SELECT value FROM json_each(:documents)) AND state <> 'erasing') "
             "FROM memory_documents WHERE user_id IN (SELECT value FROM json_each(:users)) "
             "AND (:until IS NULL OR recorded_at <= :until)",
             bound(scope),
@@ -54,6 +59,23 @@ class DocumentsPlace:
         return found.items()
 
     def erase(self, c: apsw.Connection, keys: Sequence[Key], scope: Scope) -> dict[str, int]:
-        """Erase what is known of them."""
-        c.executemany("DELETE FROM memory_documents WHERE number = ?", [(key,) for key in keys])
-        return {"documents": len(keys)}
+        """Erase what is known of them; of those meant as such, the chunks are still to go."""
+        counts = {"documents": len(keys)}
+        rows = c.execute(
+            "SELECT number, id FROM memory_documents "
+            "WHERE number IN (SELECT value FROM json_each(?))",
+            (json.dumps(list(keys)),),
+        ).fetchall()
+        for number, id_ in cast("list[tuple[int, str]]", rows):
+            if id_ in scope.documents:
+                counts["chunks"] = counts.get("chunks", 0) + _condemn(c, id_, scope.at)
+            else:
+                c.execute("DELETE FROM memory_documents WHERE number = ?", (number,))
+        return counts
+
+
+def _condemn(c: apsw.Connection, document_id: str, at: int) -> int:
+    """Have none of it found; a backup is told of every chunk now. Return how many these are."""
+    chunks = c.execute("SELECT id FROM memory_entries WHERE document = ?", (document_id,))
+    bury(c, {tombstone("memories", cast(str, row[0])): at for row in chunks.fetchall()})
+    return shelf.condemn(c, document_id)

@@ -21,6 +21,7 @@ from sonia.memory.documents.interface import (
 )
 from sonia.memory.interface import Entry, Source
 from sonia.parsing import Chunk, Parsed
+from sonia.phrases import Phrases
 from sonia.types import MemoryId, Origin, new_id, now
 
 TYPE = "document"
@@ -171,18 +172,28 @@ def _check_changed(c: apsw.Connection, document_id: str) -> None:
 
 
 def condemn(c: apsw.Connection, document_id: str) -> int:
-    """Have none of it found any more; return how many chunks are to be erased.
+    """Have none of it found any more; return how many chunks are to be erased."""
+    c.execute(
+        "UPDATE memory_documents SET state = 'erasing', hidden = 1 WHERE id = ?", (document_id,)
+    )
+    found = c.execute("SELECT count(*) FROM memory_entries WHERE document = ?", (document_id,))
+    return cast(int, found.fetchall()[0][0])
 
-    Raises `DocumentNotFound`.
-    """
-    found = c.execute(
-        "UPDATE memory_documents SET state = 'erasing', hidden = 1 "
-        "WHERE id = ? AND state <> 'erasing' RETURNING chunks",
-        (document_id,),
-    ).fetchall()
-    if not found:
-        raise _not_found(document_id)
-    return cast(int, found[0][0])
+
+def owner(c: apsw.Connection, document_id: str) -> str | None:
+    """Whose it is, if there is such a document."""
+    row = c.execute("SELECT user_id FROM memory_documents WHERE id = ?", (document_id,)).fetchone()
+    return None if row is None else cast(str, row[0])
+
+
+def said_in(c: apsw.Connection, document_id: str) -> Phrases:
+    """Its words, to know quotes of it by."""
+    found = Phrases()
+    for (content,) in c.execute(
+        "SELECT content FROM memory_entries WHERE document = ?", (document_id,)
+    ):
+        found.add_quotes(cast(str, content))
+    return found
 
 
 def unfinished(c: apsw.Connection) -> list[tuple[str, str]]:
