@@ -1,5 +1,6 @@
 """What Sonia may do, and whether she is well."""
 
+from sonia.control.credentials import guarded, starts
 from sonia.control.interface import (
     Approval,
     ApprovalNotFound,
@@ -56,8 +57,10 @@ __all__ = [
     "Verdict",
     "Vital",
     "chain",
+    "guarded",
     "open_control",
     "open_operator",
     "operator_only",
     "read_token",
+    "starts",
 ]

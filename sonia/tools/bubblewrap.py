@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from sonia.errors import PolicyDenied
@@ -44,11 +45,17 @@ def find_bubblewrap() -> str:
 
 
 def command_line(
-    program: str, workspace: Path, hidden: tuple[Path, ...], command: str
+    program: str,
+    workspace: Path,
+    hidden: tuple[Path, ...],
+    words: Sequence[str],
+    *,
+    read_only: bool = False,
 ) -> list[str]:
-    """The words that start `/bin/sh -c command` in its sandbox.
+    """The words that start the program `words` in its sandbox.
 
-    `workspace` is all that is writable; a `hidden` folder is empty wherever it would be seen.
+    `workspace` is all that is writable, with `read_only` not even that; a `hidden` folder is
+    empty wherever it would be seen.
     """
     argv = [
         program,
@@ -69,8 +76,9 @@ def command_line(
     for folder in hidden:
         if any(folder.is_relative_to(name) for name in _BINDS):
             argv += ["--tmpfs", str(folder)]
-    argv += ["--bind", str(workspace), INSIDE, "--chdir", INSIDE]
+    bind = "--ro-bind" if read_only else "--bind"
+    argv += [bind, str(workspace), INSIDE, "--chdir", INSIDE]
     # /proc too: to root's processes the kernel's settings in /proc/sys are files of their own
     for name in ("/proc", "/dev", "/"):
         argv += ["--remount-ro", name]
-    return [*argv, "--", SHELL, "-c", command]
+    return [*argv, "--", *words]

@@ -76,7 +76,7 @@ class Catalogue:
         plan = Plan(
             tool=tool.name,
             arguments=msgspec.to_builtins(checked),
-            tier=tool.tier,
+            tier=tool.tier if intent.tier is None else intent.tier,
             working_directory=self._folder,
             tool_digest=self._digests[tool.name],
             preview=intent.preview,

@@ -14,19 +14,27 @@ import os
 import resource
 import signal
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import msgspec
 
-from sonia.tools.bubblewrap import ENVIRONMENT, SandboxMissing, command_line, find_bubblewrap
+from sonia.tools.bubblewrap import (
+    ENVIRONMENT,
+    SHELL,
+    SandboxMissing,
+    command_line,
+    find_bubblewrap,
+)
 from sonia.tools.output import Kept
+from sonia.tools.shell import Script
 from sonia.types import Value
 
 _WATCH_S = 0.1
 _DYING_S = 2.0
 START_S = 5.0
+SKIPPED = {("and", False), ("or", True)}  # how the one before ended, and what that skips
 
 
 class Limits(Value):
@@ -71,6 +79,12 @@ class _Running:
             _kill(self.process)
 
 
+class _Ended(Value):
+    exit_code: int | None
+    stopped: str | None = None
+    timed_out: bool = False
+
+
 class _Started(msgspec.Struct, rename="kebab"):
     child_pid: int
 
@@ -97,7 +111,7 @@ class Sandbox:
         """Try it once; what works is not tried again. Raises `SandboxMissing`."""
         async with self._checking:
             if not self._works:
-                ran = await self._run(":", START_S)
+                ran = await self._run((SHELL, "-c", ":"), START_S)
                 if ran.exit_code != 0:
                     raise SandboxMissing(
                         "Commands run in a bubblewrap sandbox only, and it can't start here: "
@@ -112,28 +126,72 @@ class Sandbox:
         Raises `SandboxMissing`. Cancelling kills it.
         """
         await self.check()
-        return await self._run(command, limit_s)
+        return await self._run((SHELL, "-c", command), limit_s)
 
-    async def _run(self, command: str, limit_s: float) -> Ran:
+    async def look(self, script: Script, limit_s: float) -> Ran:
+        """Run programs that only read, each as its own words and without a shell.
+
+        Each has a sandbox of its own, in which nothing can be written but its output. Otherwise
+        like `run`; a failed program decides what `&&` and `||` come to.
+        """
+        await self.check()
         started_s = time.perf_counter()
+        output = self._output()
+        ended = _Ended(exit_code=0)
+        for step in script.steps:
+            if ended.stopped or (step.joined, ended.exit_code == 0) in SKIPPED:
+                continue
+            left_s = max(limit_s - (time.perf_counter() - started_s), 0)
+            ended = await self._pipe(step.pipeline, output, left_s)
+        return _ran(ended, output, started_s)
+
+    async def _pipe(
+        self, pipeline: Sequence[Sequence[str]], output: tuple[Kept, Kept], limit_s: float
+    ) -> _Ended:
+        """Run the programs of a pipeline beside one another; how it ended is how the last did."""
+        source, stages = asyncio.subprocess.DEVNULL, list[_Running]()
+        async with AsyncExitStack() as stack:
+            try:
+                for place, words in enumerate(pipeline, 1):
+                    last = place == len(pipeline)
+                    after, sink = (-1, asyncio.subprocess.PIPE) if last else os.pipe()
+                    enter = self._running(words, read_only=True, source=source, sink=sink)
+                    try:
+                        stages.append(await stack.enter_async_context(enter))
+                    finally:  # each end is held by one program only, or none would see it closed
+                        _close(source, sink)
+                        source = after
+            finally:
+                _close(source)
+            late = await asyncio.gather(*(self._attend(one, *output, limit_s) for one in stages))
+        stopped = next((one.stopped for one in stages if one.stopped), None)
+        code = None if stopped else stages[-1].process.returncode
+        return _Ended(exit_code=code, stopped=stopped, timed_out=any(late))
+
+    async def _run(self, words: Sequence[str], limit_s: float) -> Ran:
+        started_s = time.perf_counter()
+        output = self._output()
+        async with self._running(words) as running:
+            timed_out = await self._attend(running, *output, limit_s)
+        code = None if running.stopped else running.process.returncode
+        ended = _Ended(exit_code=code, stopped=running.stopped, timed_out=timed_out)
+        return _ran(ended, output, started_s)
+
+    def _output(self) -> tuple[Kept, Kept]:
         half = self._limits.output_bytes // 2
-        out, err = Kept(half), Kept(half)
-        async with self._running(command) as running:
-            timed_out = await self._attend(running, out, err, limit_s)
-        return Ran(
-            exit_code=None if running.stopped else running.process.returncode,
-            stdout=out.text(),
-            stderr=err.text(),
-            dropped_bytes=out.dropped + err.dropped,
-            duration_ms=round((time.perf_counter() - started_s) * 1000, 1),
-            stopped=running.stopped,
-            timed_out=timed_out,
-        )
+        return Kept(half), Kept(half)
 
     @asynccontextmanager
-    async def _running(self, command: str) -> AsyncIterator[_Running]:
+    async def _running(
+        self,
+        words: Sequence[str],
+        *,
+        read_only: bool = False,
+        source: int = asyncio.subprocess.DEVNULL,
+        sink: int = asyncio.subprocess.PIPE,
+    ) -> AsyncIterator[_Running]:
         """Start it with its limits; on leaving, however, all of it is dead."""
-        argv = await asyncio.to_thread(self._argv, command)
+        argv = await asyncio.to_thread(self._argv, words, read_only)
         told, tell = os.pipe()
         held, release = os.pipe()
         os.set_blocking(release, False)
@@ -141,8 +199,8 @@ class Sandbox:
             try:
                 process = await asyncio.create_subprocess_exec(
                     argv[0], "--info-fd", str(tell), "--block-fd", str(held), *argv[1:],
-                    stdin=asyncio.subprocess.DEVNULL,
-                    stdout=asyncio.subprocess.PIPE,
+                    stdin=source,
+                    stdout=sink,
                     stderr=asyncio.subprocess.PIPE,
                     env=ENVIRONMENT,
                     cwd="/",
@@ -172,20 +230,20 @@ class Sandbox:
             os.close(told)
             os.close(release)
 
-    def _argv(self, command: str) -> list[str]:
+    def _argv(self, words: Sequence[str], read_only: bool) -> list[str]:
         program = self._program or find_bubblewrap()
-        return command_line(program, self._workspace, self._hidden, command)
+        return command_line(program, self._workspace, self._hidden, words, read_only=read_only)
 
     async def _attend(self, running: _Running, out: Kept, err: Kept, limit_s: float) -> bool:
         """Read until it ends or is stopped; return whether its time ran out."""
         process, most = running.process, self._limits.total_output_bytes
         stop = functools.partial(running.stop, f"it wrote more than {most} bytes")
-        assert process.stdout  # noqa: S101  asked for
         assert process.stderr  # noqa: S101  asked for
         try:
             async with asyncio.timeout(limit_s):
                 async with asyncio.TaskGroup() as readers:
-                    readers.create_task(out.drain(process.stdout, most, stop))
+                    if process.stdout:  # else the next program reads it
+                        readers.create_task(out.drain(process.stdout, most, stop))
                     readers.create_task(err.drain(process.stderr, most, stop))
                 await process.wait()
         except TimeoutError:
@@ -201,6 +259,25 @@ class Sandbox:
                 running.stop(f"it had more than {most} processes")
                 return
             await asyncio.sleep(_WATCH_S)
+
+
+def _close(*descriptors: int) -> None:
+    for descriptor in descriptors:
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+def _ran(ended: _Ended, output: tuple[Kept, Kept], started_s: float) -> Ran:
+    out, err = output
+    return Ran(
+        exit_code=ended.exit_code,
+        stdout=out.text(),
+        stderr=err.text(),
+        dropped_bytes=out.dropped + err.dropped,
+        duration_ms=round((time.perf_counter() - started_s) * 1000, 1),
+        stopped=ended.stopped,
+        timed_out=ended.timed_out,
+    )
 
 
 async def _child(told: int, running: _Running) -> int | None:

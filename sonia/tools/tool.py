@@ -26,11 +26,13 @@ class Arguments(Value):
 class Intent(Value):
     """What a call would do: shown to the person, and the files whose content it depends on.
 
-    `digests` maps a file that exists to its SHA-256.
+    `digests` maps a file that exists to its SHA-256. `tier` is this call's own, where that is
+    not the tool's.
     """
 
     preview: str
     digests: dict[str, str] = {}
+    tier: Tier | None = None
 
 
 class Grant(Value):

@@ -98,6 +98,18 @@ async def test_reading_runs_at_once_and_is_in_the_ledger(stage: Stage) -> None:
     assert await stage.tools.action(outcome.action_id) == outcome
 
 
+async def test_a_command_that_only_reads_runs_at_once_and_any_other_asks(stage: Stage) -> None:
+    (stage.workspace / "a.txt").write_text("one\ntwo\n")
+
+    looked = await stage.tools.execute(shell("cat a.txt | wc -l && ls"))
+    asked = await stage.tools.execute(shell("cat a.txt > b.txt"))
+
+    assert (looked.status, looked.risk) == ("executed", 0)
+    assert looked.result is not None
+    assert looked.result["stdout"] == "2\na.txt\n"
+    assert (asked.status, asked.risk) == ("approval_required", 2)
+
+
 async def test_what_is_missing_is_a_failure_that_says_so(stage: Stage) -> None:
     outcome = await stage.tools.execute(Call(tool_name="file.read", args={"path": "nope"}))
 
@@ -568,7 +580,7 @@ async def test_t43_a_secret_in_a_result_is_returned_and_not_stored(stage: Stage)
     call = Call(tool_name="file.read", args={"path": "key.txt"})
 
     outcome = await stage.tools.execute(call)
-    asked = await stage.tools.execute(shell(f"echo {secret}"))
+    asked = await stage.tools.execute(shell(f"echo {secret} > a"))
 
     assert outcome.result is not None
     assert outcome.result["content"] == secret

@@ -19,6 +19,7 @@ import pytest
 from sonia.tools import sandbox as sandbox_module
 from sonia.tools.bubblewrap import ENVIRONMENT, SandboxMissing
 from sonia.tools.sandbox import Limits, Ran, Sandbox
+from sonia.tools.shell import Script, Step, only_reads
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="bubblewrap is Linux's")
 
@@ -108,6 +109,59 @@ async def test_t18_the_shell_gets_the_command_as_it_was_shown(
 
     assert ran.stdout.startswith("a  b|/workspace|\\|/bin/sh|-c|printf '%s|' 'a  b'")
     assert not (folder / "planted").exists()
+
+
+async def looked(sandbox: Sandbox, command: str) -> Ran:
+    script = only_reads(command)
+    assert script
+    return await sandbox.look(script, 10)
+
+
+async def test_t18_what_only_reads_gets_its_words_and_no_shell(
+    sandbox: Sandbox, folder: Path
+) -> None:
+    for name in ("*", "$(touch planted)", "-rf"):
+        (folder / name).touch()
+
+    ran = await looked(sandbox, "printf '%s|' 'a  b' '*' '$(touch planted)' '`id`' ';'")
+    listed = await looked(sandbox, "ls -1")
+
+    assert ran.stdout == "a  b|*|$(touch planted)|`id`|;|"
+    assert listed.stdout.splitlines() == ["$(touch planted)", "*", "-rf"]
+    assert not (folder / "planted").exists()
+
+
+async def test_t18_what_only_reads_can_write_nothing(sandbox: Sandbox, folder: Path) -> None:
+    sly = Script(steps=(Step(joined="first", pipeline=(("touch", "planted"),)),))
+
+    ran = await sandbox.look(sly, 10)
+
+    assert ran.exit_code == 1
+    assert "Read-only" in ran.stderr
+    assert not (folder / "planted").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "printed"),
+    [
+        ("echo a | tr a b | cat -A", "b$\n"),
+        ("true && echo a || echo b", "a\n"),
+        ("false && echo a || echo b", "b\n"),
+        ("false && echo a ; echo b", "b\n"),
+        ("false || true && echo a", "a\n"),
+        ("seq 1 100000 | head -1", "1\n"),
+        ("false | true && echo a", "a\n"),
+        ("cat none.txt || echo missing", "missing\n"),
+    ],
+)
+async def test_what_only_reads_ends_as_in_a_shell(
+    sandbox: Sandbox, command: str, printed: str
+) -> None:
+    as_words = await looked(sandbox, command)
+    in_shell = await sandbox.run(command, 10)
+
+    assert as_words.stdout == in_shell.stdout == printed
+    assert as_words.exit_code == in_shell.exit_code
 
 
 async def test_t19_no_variable_of_ours_reaches_the_child(

@@ -15,6 +15,7 @@ from sonia.tools.files import Workspace
 from sonia.tools.interface import ArgumentsInvalid, ToolFailed
 from sonia.tools.paths import PathRefused, hides
 from sonia.tools.sandbox import Sandbox
+from sonia.tools.shell import only_reads
 from sonia.tools.tool import Arguments, Grant, Intent, TimedOut, Tool
 
 
@@ -30,12 +31,12 @@ class ShellRunArguments(Arguments):
 
 
 class ShellRun(Tool[ShellRunArguments]):
-    """What was shown is what `/bin/sh -c` gets."""
+    """What was shown is what `/bin/sh -c` gets; what only reads runs as its words instead."""
 
     name: ClassVar = "shell.run"
     description: ClassVar = (
         "Run a shell command on this Linux machine, in a sandbox without network that sees only "
-        "the workspace. Asks the user first."
+        "the workspace. Asks the user first, unless the command only reads."
     )
     arguments: ClassVar = ShellRunArguments
     tier: ClassVar[Tier] = 2
@@ -61,9 +62,11 @@ class ShellRun(Tool[ShellRunArguments]):
             raise ArgumentsInvalid(
                 shell_words.explain(word), field="command", shell=SHELL, system="Linux"
             )
+        reads = await asyncio.to_thread(only_reads, args.command)
         return Intent(
             preview=f"Run in a sandbox without network, in {INSIDE}:\n\n{args.command}",
             digests=await asyncio.to_thread(self._named_files, args.command),
+            tier=0 if reads else None,
         )
 
     def _named_files(self, command: str) -> dict[str, str]:
@@ -80,7 +83,10 @@ class ShellRun(Tool[ShellRunArguments]):
         return found
 
     async def run(self, args: ShellRunArguments, grant: Grant) -> dict[str, Any]:
-        ran = await self._sandbox.run(args.command, grant.timeout_s)
+        if script := only_reads(args.command):
+            ran = await self._sandbox.look(script, grant.timeout_s)
+        else:
+            ran = await self._sandbox.run(args.command, grant.timeout_s)
         result: dict[str, Any] = msgspec.to_builtins(ran)
         if ran.timed_out:
             raise TimedOut(f"The command was killed: {ran.stopped}.", **result)
