@@ -33,6 +33,8 @@ Slight = Annotated[float, msgspec.Meta(ge=0, le=0.2)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Text = Annotated[str, msgspec.Meta(min_length=1)]
+Host = Annotated[str, msgspec.Meta(pattern=r"^(\*\.)?[A-Za-z0-9.-]+(:[0-9]{1,5})?$")]
+Egress = Literal["offline", "lan", "allow-list", "open"]
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -300,13 +302,19 @@ class Pipecat(Listen, frozen=True, kw_only=True):
 
 
 class OpenClaw(Listen, frozen=True, kw_only=True):
-    """What Sonia can do. Files are read and written below `workspace` only."""
+    """What Sonia can do. Files are read and written below `workspace` only.
+
+    `egress` is how far tools may reach; `egress_hosts` are `host`, `*.host` or `host:port`.
+    """
 
     port: Port = 7040
     workspace: Text = "workspace"
     timeout_s: Seconds = 30.0
     max_file_bytes: Positive = 1_048_576
     max_output_bytes: Positive = 65_536
+    egress: Egress = "open"
+    egress_hosts: tuple[Host, ...] = ()
+    search_url: str = ""
 
 
 class EvaOs(Listen, frozen=True, kw_only=True):

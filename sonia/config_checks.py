@@ -25,6 +25,7 @@ def check(config: Config) -> list[Mistake]:
         *_addresses(services),
         *_store(config),
         *_urls(router),
+        *_search(config.services.openclaw.search_url),
         *_profiles(router),
         *_embeddings(config),
         *_documents(config),
@@ -79,6 +80,12 @@ def _urls(router: ModelRouter) -> Iterator[Mistake]:
             yield Mistake(path, f"{wrong} Expected a URL like http://127.0.0.1:11434.")
     for name, custom in router.providers.custom.items():
         yield from _custom(name, custom)
+
+
+def _search(url: str) -> Iterator[Mistake]:
+    if url and (wrong := _wrong_url(url)):
+        path = ("services", "openclaw", "search_url")
+        yield Mistake(path, f"{wrong} Expected a URL like http://127.0.0.1:8888.")
 
 
 def _custom(name: str, custom: Custom) -> Iterator[Mistake]:

@@ -35,9 +35,8 @@ def failure(error: SoniaError, status: Status = "failed") -> Ending:
     )
 
 
-async def attempt(prepared: Prepared, timeout_s: float, max_bytes: int) -> Ending:
-    """Run for at most `timeout_s`, then look whether it happened. Cancelling stops the tool."""
-    grant = Grant(digests=prepared.plan.digests, timeout_s=timeout_s)
+async def attempt(prepared: Prepared, grant: Grant, max_bytes: int) -> Ending:
+    """Run within `grant`, then look whether it happened. Cancelling stops the tool."""
     ending = await _run(prepared, grant)
     if ending.status == "executed" and ending.result is not None:
         seen = await _verify(prepared, ending.result)

@@ -79,6 +79,19 @@ class Call(Value):
     timeout_ms: int | None = None
 
 
+class Sent(Value):
+    """One request that left this machine, or was about to.
+
+    `address` is what was dialled, "" when nothing was.
+    """
+
+    method: str
+    url: str
+    address: str
+    sent_bytes: int
+    received_bytes: int
+
+
 class ActionError(Value):
     """Why an action failed, in the contract's codes."""
 
@@ -87,7 +100,10 @@ class ActionError(Value):
 
 
 class Outcome(Value):
-    """What became of a call. `verification` says what was looked at afterwards and found."""
+    """What became of a call. `verification` says what was looked at afterwards and found.
+
+    `sent` is the receipt of what left this machine for it.
+    """
 
     action_id: str
     status: Status
@@ -102,6 +118,7 @@ class Outcome(Value):
     expires_at: dt.datetime | None = None
     error: ActionError | None = None
     duration_ms: float = 0.0
+    sent: tuple[Sent, ...] = ()
 
 
 @runtime_checkable

@@ -17,6 +17,7 @@ from sonia.tools.attempt import Ending, attempt, failure
 from sonia.tools.interface import ActionError, Outcome
 from sonia.tools.store import Actions, clean
 from sonia.tools.tasks import Tasks
+from sonia.tools.tool import Grant
 from sonia.tools.waiting import Action
 
 RISKY_TIER = 2
@@ -46,23 +47,22 @@ class Runner:
         tool, and that is written down too.
         """
         started_s = time.perf_counter()
+        grant = Grant(digests=action.prepared.plan.digests, timeout_s=self._timeout_s(action))
         try:
             if decision.risk_tier >= RISKY_TIER:
                 await self._announce(action, decision)
                 before = None
             else:
                 before = self._tasks.begin(self._note("tool.started", _account(action)))
-            ending = await attempt(
-                action.prepared, self._timeout_s(action), self._config.max_output_bytes
-            )
+            ending = await attempt(action.prepared, grant, self._config.max_output_bytes)
             if before:
                 await before
         except asyncio.CancelledError:
-            await self.surely(self._end(action, decision, STOPPED, started_s))
+            await self.surely(self._end(action, decision, STOPPED, started_s, grant))
             raise
         except SoniaError as error:
             ending = failure(error)
-        return await self.surely(self._end(action, decision, ending, started_s))
+        return await self.surely(self._end(action, decision, ending, started_s, grant))
 
     async def surely(self, work: Coroutine[Any, Any, Outcome]) -> Outcome:
         """Do `work` to its end even if who waits for it is cancelled."""
@@ -84,11 +84,12 @@ class Runner:
         )
 
     async def _end(
-        self, action: Action, decision: Decision, ending: Ending, started_s: float
+        self, action: Action, decision: Decision, ending: Ending, started_s: float, grant: Grant
     ) -> Outcome:
         outcome = msgspec.structs.replace(
             outcome_of(action, decision, ending),
             duration_ms=round((time.perf_counter() - started_s) * 1000, 2),
+            sent=grant.receipt.sent(),
         )
         account = {
             "action_id": action.id,
@@ -98,6 +99,9 @@ class Runner:
             "verified": (outcome.verification or {}).get("ok"),
             "error": outcome.error.code if outcome.error else None,
         }
+        for sent in outcome.sent:
+            facts = {name: _brief(value) for name, value in msgspec.structs.asdict(sent).items()}
+            await self._note("egress", {"action_id": action.id, "tool": outcome.tool, **facts})
         await asyncio.gather(self._note("tool.finished", account), self.save(action, outcome))
         return outcome
 

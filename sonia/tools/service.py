@@ -21,6 +21,7 @@ from sonia.tools.catalogue import Catalogue
 from sonia.tools.files import Workspace
 from sonia.tools.followup import FollowUp
 from sonia.tools.interface import ActionError, ArgumentsInvalid, Call, Outcome, ToolInfo
+from sonia.tools.network import GuardedClient, Reach
 from sonia.tools.runner import Runner, outcome_of
 from sonia.tools.sandbox import Limits, Sandbox
 from sonia.tools.store import Actions, Claim
@@ -46,13 +47,16 @@ class GuardedTools:
         tasks: Tasks,
         workspace: Workspace,
         sandbox: Sandbox,
+        client: GuardedClient,
     ) -> None:
         self._control = control
         self._actions = actions
         self._workspace = workspace
         self._sandbox = sandbox
         self._catalogue = Catalogue(
-            builtin_tools(workspace, sandbox), timeout_s=config.timeout_s, folder=workspace.root
+            builtin_tools(workspace, sandbox, client, config.search_url),
+            timeout_s=config.timeout_s,
+            folder=workspace.root,
         )
         self._waiting = Waiting()
         self._runner = Runner(config, control, actions, tasks)
@@ -239,12 +243,18 @@ def _continues(call: Call, first: Outcome) -> bool:
 
 @asynccontextmanager
 async def open_tools(
-    config: OpenClaw, control: Control, db: Database, workspace: Path
+    config: OpenClaw,
+    control: Control,
+    db: Database,
+    workspace: Path,
+    *,
+    client: GuardedClient | None = None,
 ) -> AsyncIterator[GuardedTools]:
     """Serve the tools for files below `workspace`, which is made if it is not there.
 
-    Leaving stops what runs. Raises `ConfigurationError` when the workspace would let tools reach
-    Sonia's own data.
+    `client` is the way out, one of the configuration's reach when there is none. Leaving stops
+    what runs. Raises `ConfigurationError` when the workspace would let tools reach Sonia's own
+    data.
     """
     hidden = await asyncio.to_thread(_apart, workspace, db.path.parent)
     files = Workspace(workspace, config.max_file_bytes)
@@ -252,10 +262,11 @@ async def open_tools(
     sandbox = Sandbox(
         workspace, hidden=(hidden,), limits=Limits(output_bytes=config.max_output_bytes)
     )
+    client = client or GuardedClient(Reach(mode=config.egress, hosts=config.egress_hosts))
     await asyncio.to_thread(files.prepare)
     await actions.settle_left_over()
     async with Tasks() as tasks:
-        tools = GuardedTools(config, control, actions, tasks, files, sandbox)
+        tools = GuardedTools(config, control, actions, tasks, files, sandbox, client)
         try:
             yield tools
         finally:

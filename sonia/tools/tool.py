@@ -10,6 +10,7 @@ import msgspec
 
 from sonia.control import Tier
 from sonia.tools.interface import ArgumentsInvalid, ToolFailed, ToolInfo
+from sonia.tools.network.receipt import Receipt
 from sonia.types import Origin, Value
 
 A = TypeVar("A", bound="Arguments")
@@ -36,10 +37,14 @@ class Intent(Value):
 
 
 class Grant(Value):
-    """What a run may rely on: the files as they were when it was decided, and its time."""
+    """What a run may rely on: the files as they were when it was decided, and its time.
+
+    What leaves this machine goes on the `receipt`.
+    """
 
     digests: dict[str, str]
     timeout_s: float
+    receipt: Receipt = msgspec.field(default_factory=Receipt)
 
 
 class TimedOut(ToolFailed):

@@ -42,7 +42,7 @@ async def test_the_catalogue_says_what_each_tool_takes(client: AsyncTestClient[L
     tools = {tool["name"]: tool for tool in answer["data"]["tools"]}
     assert sorted(tools) == [
         "browser.open", "file.list", "file.read", "file.search", "file.write", "math.evaluate",
-        "notification.send", "process.list", "shell.run", "system.info",
+        "notification.send", "process.list", "shell.run", "system.info", "web.fetch", "web.search",
     ]  # fmt: skip
     assert tools["file.write"]["risk_tier"] == 2
     for tool in tools.values():

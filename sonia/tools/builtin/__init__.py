@@ -14,13 +14,18 @@ from sonia.tools.builtin.notification_send import NotificationSend
 from sonia.tools.builtin.process_list import ProcessList
 from sonia.tools.builtin.shell_run import ShellRun
 from sonia.tools.builtin.system_info import SystemInfo
+from sonia.tools.builtin.web_fetch import WebFetch
+from sonia.tools.builtin.web_search import WebSearch
 from sonia.tools.files import Workspace
+from sonia.tools.network import GuardedClient
 from sonia.tools.sandbox import Sandbox
 from sonia.tools.tool import Tool
 
 
-def builtin_tools(workspace: Workspace, sandbox: Sandbox) -> tuple[Tool[Any], ...]:
-    """All of them, for one workspace."""
+def builtin_tools(
+    workspace: Workspace, sandbox: Sandbox, client: GuardedClient, search_url: str
+) -> tuple[Tool[Any], ...]:
+    """All of them, for one workspace and one way out."""
     return (
         FileRead(workspace),
         FileList(workspace),
@@ -32,4 +37,6 @@ def builtin_tools(workspace: Workspace, sandbox: Sandbox) -> tuple[Tool[Any], ..
         ProcessList(),
         NotificationSend(),
         BrowserOpen(),
+        WebFetch(client),
+        WebSearch(client, search_url),
     )
