@@ -17,7 +17,7 @@ import msgspec
 from sonia.backups import Backups, open_backups
 from sonia.config import Config, Local, ModelRouter
 from sonia.control import PLACES as CONTROLS_PLACES
-from sonia.control import Control, Operator, chain, open_control, open_operator
+from sonia.control import Control, Operator, Tasks, chain, open_control, open_operator, open_tasks
 from sonia.db import Database, open_database
 from sonia.errors import ConfigurationError
 from sonia.events import Bus, Forgotten
@@ -71,6 +71,7 @@ class Sonia(msgspec.Struct, frozen=True, kw_only=True):
     db: Database
     control: Control
     operator: Operator
+    tasks: Tasks
     router: Router
     memory: Memory
     documents: Documents
@@ -142,6 +143,7 @@ async def open_sonia(config: Config, *, modules: Collection[str] = MODULES) -> A
         keyring = Keyring(services.api_gateway.api_keys, config.data, operator)
         await keyring.reload()
         control = await enter(open_control(services.eva_os, db))
+        tasks = await enter(open_tasks(db, bus))
         routing = _with_folder(config)
         if not TALKING.intersection(modules):
             routing = _without_chat(config)
@@ -163,6 +165,7 @@ async def open_sonia(config: Config, *, modules: Collection[str] = MODULES) -> A
         turns = await enter(
             open_turns(services.api_gateway, router=router, memory=memory, tools=tools, bus=bus)
         )
+        await enter(tasks.serving(turns))
         answers = await enter(
             open_answers(
                 services.api_gateway,
@@ -192,6 +195,7 @@ async def open_sonia(config: Config, *, modules: Collection[str] = MODULES) -> A
             db=db,
             control=control,
             operator=operator,
+            tasks=tasks,
             router=router,
             memory=memory,
             documents=memory,

@@ -50,6 +50,33 @@ class Forgotten(Value):
     user_ids: tuple[str, ...]
 
 
+class ReminderDue(Value):
+    """A reminder or timer has come: `text` is to be told to this person now.
+
+    `session_id` is where it was asked for, if anywhere. A listener returns how it told them.
+    """
+
+    task_id: str
+    user_id: str
+    text: str
+    at: dt.datetime
+    session_id: str | None = None
+
+
+class TaskFinished(Value):
+    """Work that nobody attended has ended, or waits for a person's answer (`waiting`)."""
+
+    task_id: str
+    run_id: str
+    user_id: str
+    text: str
+    status: str
+    response: str
+    error: str | None = None
+    approval_id: str | None = None
+    session_id: str | None = None
+
+
 E = TypeVar("E", bound=Value)
 Listener = Callable[[Any], Awaitable[Any]]
 Undo = Callable[[], None]

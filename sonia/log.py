@@ -21,7 +21,14 @@ import msgspec
 import structlog
 
 SERVICES = ("api-gateway", "model-router", "memory-engine", "pipecat", "openclaw", "eva-os")
-TALKATIVE = ("httpx", "httpcore", "filelock", "asyncio", "uvicorn")  # a line a request, or more
+TALKATIVE = (
+    "apscheduler",
+    "httpx",
+    "httpcore",
+    "filelock",
+    "asyncio",
+    "uvicorn",
+)  # a line a request, or more
 MAX_FILE_BYTES = 20 * 1024 * 1024
 KEPT_FILES = 3
 

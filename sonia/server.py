@@ -202,7 +202,7 @@ def _routes(sonia: Sonia, module: str) -> Router:
         case "tools":
             return tools_routes(sonia.tools)
         case _:
-            return control_routes(sonia.control, sonia.operator)
+            return control_routes(sonia.control, sonia.operator, sonia.tasks)
 
 
 def _doorway(app: Litestar, service: Service) -> Doorway:

@@ -17,6 +17,7 @@ COMMANDS = (
     "status",
     "chat",
     "approvals",
+    "tasks",
     "models",
     "keys",
     "usage",

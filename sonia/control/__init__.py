@@ -28,8 +28,12 @@ from sonia.control.interface import (
 )
 from sonia.control.ledger import chain
 from sonia.control.operator import open_operator, operator_only, read_token
-from sonia.control.places import PLACES
+from sonia.control.places import PLACES as CONTROLS_OWN
 from sonia.control.service import open_control
+from sonia.control.tasks import PLACES as TASKS_PLACES
+from sonia.control.tasks import NewTask, Run, Schedule, Task, TaskNotFound, Tasks, open_tasks
+
+PLACES = (*TASKS_PLACES, *CONTROLS_OWN)
 
 __all__ = [
     "PLACES",
@@ -43,6 +47,7 @@ __all__ = [
     "LedgerCheck",
     "LedgerDown",
     "LedgerEntry",
+    "NewTask",
     "Operator",
     "Plan",
     "Planner",
@@ -50,7 +55,12 @@ __all__ = [
     "Probe",
     "Rule",
     "RuleVerdict",
+    "Run",
+    "Schedule",
     "ScopeMismatch",
+    "Task",
+    "TaskNotFound",
+    "Tasks",
     "Tier",
     "TooManyPending",
     "Undo",
@@ -60,6 +70,7 @@ __all__ = [
     "guarded",
     "open_control",
     "open_operator",
+    "open_tasks",
     "operator_only",
     "read_token",
     "starts",

@@ -19,6 +19,8 @@ from sonia.control.interface import (
     Rule,
     Vital,
 )
+from sonia.control.tasks import Tasks
+from sonia.control.tasks.http import routes as task_routes
 from sonia.envelope import Envelope, answer
 from sonia.types import ApprovalId, Origin, Value
 
@@ -59,7 +61,7 @@ class PolicyBody(Value):
     rules: tuple[Rule, ...]
 
 
-def routes(control: Control, operator: Operator) -> Router:
+def routes(control: Control, operator: Operator, tasks: Tasks | None = None) -> Router:
     """Everything below `/control`. Answering and changing policy need the operator's token."""
 
     @post("/gate-tool-call", status_code=200)
@@ -128,5 +130,6 @@ def routes(control: Control, operator: Operator) -> Router:
             health_all,
             audit,
             audit_verify,
+            *(task_routes(tasks) if tasks else ()),
         ],
     )
