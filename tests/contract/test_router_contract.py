@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import msgspec
 import pytest
@@ -110,11 +111,12 @@ async def routing(*backends: Scripted, retries: int = 0) -> AsyncIterator[Fallba
         total_timeout_s=0.4,
         retries=retries,
     )
-    weights = Weights(Path("nowhere"))
-    async with open_background() as background:
-        local = LocalBackend(config.providers.local, weights, background, set())
-        vectors = LocalEmbeddings("all-minilm-l6-v2", weights)
-        yield FallbackRouter(config, local, backends, vectors)
+    with TemporaryDirectory() as folder:
+        weights = Weights(Path(folder))
+        async with open_background() as background:
+            local = LocalBackend(config.providers.local, weights, background, set())
+            vectors = LocalEmbeddings("all-minilm-l6-v2", weights)
+            yield FallbackRouter(config, local, backends, vectors)
 
 
 async def events_of(router: Router, **request: str) -> list[ChatEvent]:
@@ -293,8 +295,8 @@ async def test_a_route_says_where_and_why() -> None:
     assert route.reason == "profile chat_low_latency"
 
 
-async def test_open_router_fits_its_protocol() -> None:
+async def test_open_router_fits_its_protocol(tmp_path: Path) -> None:
     config = ModelRouter(providers=Providers(local=Local(models=())), profiles={})
 
-    async with open_router(config, EmbeddingModel(), Weights(Path("nowhere"))) as router:
+    async with open_router(config, EmbeddingModel(), Weights(tmp_path)) as router:
         assert isinstance(router, Router)

@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgspec
@@ -48,8 +49,9 @@ async def serving(dialect: str = "openai") -> AsyncIterator[Upstream]:
 
 @asynccontextmanager
 async def routing(config: ModelRouter) -> AsyncIterator[FallbackRouter]:
-    async with open_router(config, EmbeddingModel(), Weights(Path("nowhere"))) as router:
-        yield router
+    with TemporaryDirectory() as folder:
+        async with open_router(config, EmbeddingModel(), Weights(Path(folder))) as router:
+            yield router
 
 
 def one(upstream: Upstream, dialect: str, **settings: Any) -> ModelRouter:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import pytest
 
 from sonia.config import parse
 from sonia.running import Running, announce, holding
+from tests.standing_in import StandInServer
 
 SERVICES = ("api-gateway", "model-router", "memory-engine", "pipecat", "openclaw", "eva-os")
 TOKEN = "operator-token-of-the-tests-0123456789abcdef"
@@ -83,14 +83,6 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
-class Server(ThreadingHTTPServer):
-    """A client that has what it wanted may hang up; anything else that fails is told."""
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        if not isinstance(sys.exc_info()[1], ConnectionError):
-            super().handle_error(request, client_address)
-
-
 class StandIn:
     """Six listening ports. `ill` makes services unhealthy, `answers` maps routes to answers."""
 
@@ -100,6 +92,7 @@ class StandIn:
         self.ill: dict[str, str] = {}
         self.ports = {name: self._listen(name, stack) for name in SERVICES}
         self.data = data
+        self.at_end = stack.callback
         stack.enter_context(holding(data))
         (data / "operator.token").write_text(TOKEN + "\n")
         (data / "operator.token").chmod(0o600)
@@ -126,8 +119,7 @@ class StandIn:
 
     def _listen(self, service: str, stack: ExitStack) -> int:
         handler = type("Own", (Handler,), {"stand_in": self, "service": service})
-        server = Server(("127.0.0.1", 0), handler)
-        server.daemon_threads = True
+        server = StandInServer(("127.0.0.1", 0), handler)
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         stack.callback(thread.join)

@@ -26,6 +26,7 @@ from sonia.config import load
 from .conftest import TOKEN, Handler, StandIn
 
 Capture = pytest.CaptureFixture[str]
+PATIENCE_S = 100
 ASKED: dict[str, Any] = {
     "approval_id": "appr_1",
     "action_id": "act_1",
@@ -39,6 +40,7 @@ ASKED: dict[str, Any] = {
 def needs_consent(stand_in: StandIn) -> list[tuple[str, str | None]]:
     """Let chats ask for consent and wait for it; returns what was answered, and with what."""
     settled = threading.Event()
+    stand_in.at_end(settled.set)
     answers: list[tuple[str, str | None]] = []
 
     def talk(handler: Handler, body: Any) -> None:
@@ -46,7 +48,8 @@ def needs_consent(stand_in: StandIn) -> list[tuple[str, str | None]]:
         handler.event("turn.started", session_id="ses_1")
         handler.event("tool.call", name="shell.run", arguments={"command": "rm x"})
         handler.event("approval.required", **ASKED)
-        if not settled.wait(5):
+        settled.wait()
+        if not answers:  # the test is over
             handler.close_connection = True
             return
         handler.event("tool.result", name="shell.run", status=answers[0][0], result=None)
@@ -189,7 +192,7 @@ def test_ctrl_c_stops_the_answer_and_nothing_else(stand_in: StandIn, capsys: Cap
 
     chat._answered(conversation, "Tell me a story.")
 
-    assert hung_up.wait(10)
+    assert hung_up.wait(PATIENCE_S)
     assert "(stopped)" in capsys.readouterr().err
     stand_in.says("Here I am.")
     conversation.say("And now?")
@@ -268,7 +271,9 @@ class Terminal:
     def until(self, text: str) -> str:
         """Read until `text` is shown; returns everything since the last call."""
         while text not in self.shown:
-            assert select.select([self._ours], [], [], 20)[0], f"no {text!r} in {self.shown!r}"
+            assert select.select([self._ours], [], [], PATIENCE_S)[0], (
+                f"no {text!r} in {self.shown!r}"
+            )
             try:
                 self.shown += os.read(self._ours, 4096).decode()
             except OSError as error:  # the program has ended
@@ -280,16 +285,17 @@ class Terminal:
         os.write(self._ours, keys.encode())
 
     def interrupt_until(self, text: str) -> None:
-        """Press Ctrl-C until it is heard: one that comes just before `input` waits is lost."""
+        """Press Ctrl-C once. One that comes just before `input` waits is seen when it wakes up."""
+        os.kill(self.process.pid, signal.SIGINT)
         while text not in self.shown:
-            os.kill(self.process.pid, signal.SIGINT)
-            if select.select([self._ours], [], [], 1)[0]:
+            os.kill(self.process.pid, signal.SIGWINCH)  # wakes it up, and does nothing else
+            if select.select([self._ours], [], [], 0.1)[0]:
                 self.shown += os.read(self._ours, 4096).decode()
         self.until(text)
 
     def close(self) -> int:
         """Wait for the end; the exit status."""
-        return self.process.wait(20)
+        return self.process.wait(PATIENCE_S)
 
     def __enter__(self) -> Terminal:
         return self

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ from sonia.commands import examinations
 from sonia.commands.doctor import examine
 from sonia.commands.examinations import GROUPS, Finding, Mark, Subject
 from sonia.config import parse
+from tests.standing_in import StandInServer
 
 from .conftest import StandIn
 
@@ -63,7 +64,7 @@ def test_a_running_server_is_examined_service_by_service(
 
 
 def test_a_port_that_another_program_holds_is_named(folder: Path) -> None:
-    with HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as squatter:
+    with StandInServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as squatter:
         raw = {"services": {"pipecat": {"port": squatter.server_address[1]}}}
 
         found = findings("Services", raw)
@@ -146,7 +147,7 @@ class Tags(BaseHTTPRequestHandler):
 
 
 def test_ollama_is_asked_when_it_is_configured(folder: Path) -> None:
-    with HTTPServer(("127.0.0.1", 0), Tags) as ollama:
+    with StandInServer(("127.0.0.1", 0), Tags) as ollama:
         serving = threading.Thread(target=ollama.handle_request)
         serving.start()
         url = f"http://127.0.0.1:{ollama.server_address[1]}"

@@ -6,11 +6,12 @@ import hashlib
 import random
 import threading
 import zipfile
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 from sonia.weights import WeightsEntry
 from sonia.weights.catalogue import Hub, Package, Packages, WeightsFile
+from tests.standing_in import StandInServer
 
 BODY = random.Random(47).randbytes(3_000_000)
 OTHER = random.Random(48).randbytes(40_000)
@@ -57,7 +58,7 @@ class LocalHub:
             def log_message(self, *words: object) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = StandInServer(("127.0.0.1", 0), Handler)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
         self._thread.start()
         self.address = f"http://127.0.0.1:{self._server.server_port}"
@@ -82,12 +83,9 @@ class LocalHub:
         elif self.held_at is not None:
             request.wfile.write(body[: self.held_at])
             self.reached.set()
-            self.release.wait(10)
+            self.release.wait()
             body = body[self.held_at :]
-        try:
-            request.wfile.write(body)
-        except ConnectionError:
-            return
+        request.wfile.write(body)
 
     def close(self) -> None:
         self.release.set()
@@ -97,7 +95,7 @@ class LocalHub:
 
 
 def closed_hub() -> Hub:
-    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
+    with StandInServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
         return Hub(url=f"http://127.0.0.1:{server.server_port}/{{path}}")
 
 
