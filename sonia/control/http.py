@@ -23,6 +23,7 @@ from sonia.control.tasks import Tasks
 from sonia.control.tasks.http import routes as task_routes
 from sonia.envelope import Envelope, answer
 from sonia.types import ApprovalId, Origin, Value
+from sonia.whose import check_owners
 
 MAX_ROWS = 1_000
 BY = "operator"
@@ -77,6 +78,7 @@ def routes(control: Control, operator: Operator, tasks: Tasks | None = None) -> 
     async def list_approvals(
         approval_state: State = None, limit: Limit = 100
     ) -> Envelope[tuple[Approval, ...]]:
+        check_owners()
         return answer(await control.approvals(approval_state, limit))
 
     @get("/approvals/{approval_id:str}")
@@ -111,6 +113,7 @@ def routes(control: Control, operator: Operator, tasks: Tasks | None = None) -> 
 
     @get("/audit")
     async def audit(after: After = 0, limit: Limit = 100) -> Envelope[tuple[LedgerEntry, ...]]:
+        check_owners()
         return answer(await control.ledger(after=after, limit=limit))
 
     @get("/audit/verify")

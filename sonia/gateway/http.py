@@ -7,13 +7,13 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 from litestar import Request, Response, Router, delete, get, post
-from litestar.params import FromPath, FromQuery, JSONBody, Parameter
+from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from litestar.response import Stream
 
 from sonia.backups import Backups
 from sonia.client import while_connected
 from sonia.control import Approval, ApprovalState, Control, Operator
-from sonia.envelope import Envelope, answer, current
+from sonia.envelope import Envelope, answer
 from sonia.gateway.answering import Answers
 from sonia.gateway.anthropic import anthropic_routes
 from sonia.gateway.audio import audio_routes
@@ -22,16 +22,17 @@ from sonia.gateway.keys import Keyring
 from sonia.gateway.openai import openai_routes, responses_routes
 from sonia.gateway.responses_store import Responses
 from sonia.gateway.streaming import server_sent, whole
-from sonia.memory import Memory, Session, Utterance
+from sonia.memory import Memory, Session, Utterance, their_session
 from sonia.tools import Call, Outcome, Tools
 from sonia.turn import Reply, Text, TurnRequest, Turns
 from sonia.types import DEFAULT_USER, ApprovalId, Value
 from sonia.voice import Speech
+from sonia.whose import check_owners, whose
 
 UserName = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
 SessionName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.:\-]{1,128}$")]
 Key = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
-Limit = Annotated[int, Parameter(ge=1, le=1000)]
+Limit = Annotated[int, QueryParameter(ge=1, le=1000)]
 
 
 class ChatBody(Value):
@@ -146,7 +147,7 @@ def _turns(turns: Turns) -> Sequence[Any]:
         wanted = TurnRequest(
             text=data.text,
             session_id=data.session_id,
-            user_id=current().user_id or data.user_id,
+            user_id=whose(data.user_id),
             profile=data.profile or "chat_low_latency",
             model=data.model,
             wait_for_approval=data.stream or _streams(request),
@@ -160,7 +161,7 @@ def _turns(turns: Turns) -> Sequence[Any]:
         wanted = TurnRequest(
             text=data.input_text,
             session_id=data.conversation_id,
-            user_id=current().user_id or data.user_id,
+            user_id=whose(data.user_id),
             profile=data.profile or "chat_low_latency",
             wait_for_approval=_streams(request),
             metadata=data.metadata,
@@ -205,7 +206,8 @@ def _actions(tools: Tools) -> Sequence[Any]:
         return Response(answer(outcome), status_code=202 if asked else 200)
 
     @get("/actions")
-    async def actions(limit: FromQuery[Limit] = 50) -> Envelope[tuple[Outcome, ...]]:
+    async def actions(limit: Limit = 50) -> Envelope[tuple[Outcome, ...]]:
+        check_owners()
         return answer(await tools.actions(limit))
 
     @get("/actions/{action_id:str}")
@@ -218,9 +220,10 @@ def _actions(tools: Tools) -> Sequence[Any]:
 def _approvals(control: Control, operator: Operator) -> Sequence[Any]:
     @get("/approvals")
     async def approvals(
-        approval_state: Annotated[ApprovalState | None, Parameter(query="state")] = None,
-        limit: FromQuery[Limit] = 100,
+        approval_state: Annotated[ApprovalState | None, QueryParameter(name="state")] = None,
+        limit: Limit = 100,
     ) -> Envelope[tuple[Approval, ...]]:
+        check_owners()
         return answer(await control.approvals(approval_state, limit))
 
     @get("/approvals/{approval_id:str}")
@@ -262,33 +265,34 @@ def _sessions(memory: Memory) -> Sequence[Any]:
     async def open_session(data: JSONBody[SessionBody | None] = None) -> Envelope[Session]:
         body = data or SessionBody()
         session = await memory.open_session(
-            body.session_id, user_id=body.user_id, metadata=body.metadata
+            body.session_id, user_id=whose(body.user_id), metadata=body.metadata
         )
         return answer(session)
 
     @get("/sessions")
     async def sessions(
-        limit: FromQuery[Limit] = 50, user_id: FromQuery[str | None] = None
+        limit: Limit = 50, user_id: FromQuery[str | None] = None
     ) -> Envelope[tuple[Session, ...]]:
-        return answer(await memory.sessions(limit, user_id=user_id))
+        return answer(await memory.sessions(limit, user_id=whose(user_id)))
 
     @get("/sessions/{session_id:str}")
     async def show_session(session_id: FromPath[str]) -> Envelope[Session]:
-        return answer(await memory.session(session_id))
+        return answer(await their_session(memory, session_id))
 
     @delete("/sessions/{session_id:str}", status_code=200)
     async def close_session(session_id: FromPath[str]) -> Envelope[Closed]:
+        await their_session(memory, session_id)
         await memory.close_session(session_id)
         return answer(Closed(session_id=session_id))
 
     @get("/sessions/{session_id:str}/history")
     async def history(
         session_id: FromPath[str],
-        limit: FromQuery[Limit] = 50,
+        limit: Limit = 50,
         before: FromQuery[int | None] = None,
         after: FromQuery[int | None] = None,
     ) -> Envelope[tuple[Utterance, ...]]:
-        await memory.session(session_id)
+        await their_session(memory, session_id)
         return answer(await memory.history(session_id, limit=limit, before=before, after=after))
 
     return open_session, sessions, show_session, close_session, history

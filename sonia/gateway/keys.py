@@ -15,7 +15,6 @@ from sonia.control import Operator
 from sonia.errors import RateLimited, Unauthorized
 from sonia.gateway.receiving import one
 from sonia.keys import digest_of, read_keys
-from sonia.types import DEFAULT_USER
 
 MOST_GUESSES = 10
 WINDOW_S = 60.0
@@ -52,7 +51,7 @@ class Keyring:
         return len(self._users)
 
     def admit(self, scope: Mapping[str, Any], headers: Headers) -> str | None:
-        """Whose key came with the request; None where none is needed.
+        """Whose key came with the request; None where none is needed, and for the operator.
 
         Raises `Unauthorized`, and `RateLimited` after ten wrong ones in a minute: then a page's
         right key is not looked at either, so that guessing tells it nothing.
@@ -71,27 +70,28 @@ class Keyring:
         wait_s = self._locked(peer)
         if wait_s and origin:
             raise _too_many(wait_s)
-        user = self._user(given)
-        if user is not None:
+        user = self._users_key(given)
+        if user is not None or self._operators(given):
             return user
         if wait_s:
             raise _too_many(wait_s)
         self._count(peer)
         raise Unauthorized("This is no key of Sonia's, or it was revoked.")
 
-    def _user(self, given: str) -> str | None:
+    def _users_key(self, given: str) -> str | None:
         digest = digest_of(given)
         found: str | None = None
         for known, user in self._users.items():
             if hmac.compare_digest(known, digest):
                 found = user
-        if found is None:
-            try:
-                self._operator.check(f"Bearer {given}")
-            except Unauthorized:
-                return None
-            return DEFAULT_USER
         return found
+
+    def _operators(self, given: str) -> bool:
+        try:
+            self._operator.check(f"Bearer {given}")
+        except Unauthorized:
+            return False
+        return True
 
     def _locked(self, peer: _Peer) -> int:
         """Seconds until the next guess is looked at; 0 now."""

@@ -44,6 +44,7 @@ from sonia.memory.interface import (
     Unit,
     Utterance,
 )
+from sonia.memory.owning import their_session
 from sonia.memory.restored import after_restore
 from sonia.memory.service import PLACES, SqliteMemory, open_memory
 
@@ -92,4 +93,5 @@ __all__ = [
     "after_restore",
     "damaged",
     "open_memory",
+    "their_session",
 ]

@@ -185,12 +185,15 @@ class KeepsConversations(Forgets):
         )
         return await self._parts.db.read(work)
 
-    async def restore(self, snapshot_id: str, *, session_id: str | None = None) -> Restored:
+    async def restore(
+        self, snapshot_id: str, *, session_id: str | None = None, user_id: str | None = None
+    ) -> Restored:
         """See `Memory.restore`."""
         work = partial(
             snapshots.restore,
             snapshot_id=checked_text(snapshot_id, "id"),
             session_id=None if session_id is None else checked_text(session_id, "session_id"),
+            user_id=user_id,
             note=self._parts.note("session.restored"),
         )
         restored = await self._parts.db.write(work)

@@ -37,7 +37,9 @@ from sonia.memory.interface import (
     Stats,
     Unit,
 )
+from sonia.memory.owning import nobody_elses, their_entry, their_memory, their_session
 from sonia.types import Integrity, MemoryId, Value
+from sonia.whose import check_owners, whose
 
 FORM_BYTES = 262_144  # what a form has around its file
 FORGET_WAIT_S = 10.0  # for the files; a receipt that says `settling` can be asked for again
@@ -144,29 +146,32 @@ def intakes(config: MemoryEngine) -> dict[str, Intake]:
 def _memories(memory: Memory) -> list[Any]:
     @post("/store", status_code=200)
     async def store(data: JSONBody[StoreBody]) -> Envelope[Entry]:
+        await nobody_elses(memory, data.session_id)
         return answer(await memory.store(_new(data)))
 
     @post("/store/many", status_code=200)
     async def store_many(data: JSONBody[StoreManyBody]) -> Envelope[StoredMany]:
+        for session_id in {body.session_id for body in data.memories}:
+            await nobody_elses(memory, session_id)
         stored = await memory.store_many([_new(body) for body in data.memories])
         return answer(StoredMany(ids=tuple(entry.id for entry in stored)))
 
     @get("/recall/{memory_id:str}")
     async def recall(memory_id: FromPath[str]) -> Envelope[Entry]:
-        return answer(await memory.recall(MemoryId(memory_id)))
+        return answer(await their_entry(memory, memory_id))
 
     @put("/recall/{memory_id:str}")
     async def change(memory_id: FromPath[str], data: JSONBody[Change]) -> Envelope[Entry]:
-        return answer(await memory.change(MemoryId(memory_id), data))
+        return answer(await memory.change(await their_memory(memory, memory_id), data))
 
     @delete("/recall/{memory_id:str}", status_code=200)
     async def forget(memory_id: FromPath[str]) -> Envelope[Forgotten]:
-        await memory.forget(MemoryId(memory_id))
+        await memory.forget(await their_memory(memory, memory_id))
         return answer(Forgotten(id=memory_id))
 
     @get("/recall/{memory_id:str}/versions")
     async def versions(memory_id: FromPath[str]) -> Envelope[tuple[Entry, ...]]:
-        return answer(await memory.versions(MemoryId(memory_id)))
+        return answer(await memory.versions(await their_memory(memory, memory_id)))
 
     return [store, store_many, recall, change, forget, versions]
 
@@ -176,7 +181,7 @@ def _new(body: StoreBody) -> NewMemory:
         type=body.type,
         content=body.content,
         metadata=body.metadata,
-        user_id=body.user_id,
+        user_id=whose(body.user_id),
         session_id=body.session_id,
         valid_from=body.valid_from,
         valid_to=body.valid_to,
@@ -190,21 +195,25 @@ def _standing(memory: Memory) -> list[Any]:
         memory_id: FromPath[str], data: JSONBody[PinBody | None] = None
     ) -> Envelope[Entry]:
         pinned = data.pinned if data else True
-        return answer(await memory.pin(MemoryId(memory_id), pinned=pinned))
+        return answer(await memory.pin(await their_memory(memory, memory_id), pinned=pinned))
 
     @post("/recall/{memory_id:str}/archive", status_code=200)
     async def archive(
         memory_id: FromPath[str], data: JSONBody[ArchiveBody | None] = None
     ) -> Envelope[Entry]:
         archived = data.archived if data else True
-        return answer(await memory.archive(MemoryId(memory_id), archived=archived))
+        return answer(
+            await memory.archive(await their_memory(memory, memory_id), archived=archived)
+        )
 
     @post("/recall/{memory_id:str}/supersede", status_code=200)
     async def supersede(memory_id: FromPath[str], data: JSONBody[SupersedeBody]) -> Envelope[Entry]:
         told = msgspec.structs.asdict(data)
         ends_at = told.pop("ends_at")
-        new = NewMemory(**told)
-        return answer(await memory.supersede(MemoryId(memory_id), new, ends_at=ends_at))
+        new = NewMemory(**{**told, "user_id": whose(data.user_id)})
+        old = await their_memory(memory, memory_id)
+        await nobody_elses(memory, data.session_id)
+        return answer(await memory.supersede(old, new, ends_at=ends_at))
 
     return [pin, archive, supersede]
 
@@ -212,10 +221,13 @@ def _standing(memory: Memory) -> list[Any]:
 def _queries(memory: Memory) -> list[Any]:
     @post("/search", status_code=200)
     async def search(data: JSONBody[Query]) -> Envelope[Found]:
-        return answer(await memory.search(data))
+        return answer(
+            await memory.search(msgspec.structs.replace(data, user_id=whose(data.user_id)))
+        )
 
     @post(["/v1/reindex", "/api/v1/reindex"], status_code=202)
     async def reindex(data: JSONBody[ReindexBody]) -> Envelope[ReindexBody]:
+        check_owners()
         await memory.reindex(text=data.text, vectors=data.vectors)
         return answer(data)
 
@@ -227,7 +239,7 @@ def _queries(memory: Memory) -> list[Any]:
         before: FromQuery[str | None] = None,
     ) -> Envelope[tuple[Entry, ...]]:
         older = None if before is None else MemoryId(before)
-        return answer(await memory.by_type(kind, limit=limit, user_id=user_id, before=older))
+        return answer(await memory.by_type(kind, limit=limit, user_id=whose(user_id), before=older))
 
     @get(["/v1/search/entity/{name:str}", "/api/v1/search/entity/{name:str}"])
     async def entity(
@@ -237,14 +249,15 @@ def _queries(memory: Memory) -> list[Any]:
         before: FromQuery[str | None] = None,
     ) -> Envelope[About]:
         older = None if before is None else MemoryId(before)
-        return answer(await memory.about(name, user_id=user_id, limit=limit, before=older))
+        return answer(await memory.about(name, user_id=whose(user_id), limit=limit, before=older))
 
     @get("/query/stats")
     async def stats(user_id: FromQuery[str | None] = None) -> Envelope[Stats]:
-        return answer(await memory.stats(user_id))
+        return answer(await memory.stats(whose(user_id)))
 
     @post("/check", status_code=200)
     async def check() -> Envelope[Integrity]:
+        check_owners()
         return answer(await memory.check())
 
     return [search, reindex, by_type, entity, stats, check]
@@ -253,10 +266,10 @@ def _queries(memory: Memory) -> list[Any]:
 def _ledger(memory: Memory) -> list[Any]:
     @post(["/v1/memory/append", "/api/v1/memory/append"], status_code=200)
     async def append(data: JSONBody[NewEvent]) -> Envelope[Event]:
+        await nobody_elses(memory, data.session_id)
+        user_id = whose(data.user_id)
         return answer(
-            await memory.append(
-                data.kind, data.data, user_id=data.user_id, session_id=data.session_id
-            )
+            await memory.append(data.kind, data.data, user_id=user_id, session_id=data.session_id)
         )
 
     @get(["/v1/memory/query", "/api/v1/memory/query"])
@@ -269,7 +282,7 @@ def _ledger(memory: Memory) -> list[Any]:
     ) -> Envelope[tuple[Event, ...]]:
         return answer(
             await memory.events(
-                session_id=session_id, kind=kind, user_id=user_id, after=after, limit=limit
+                session_id=session_id, kind=kind, user_id=whose(user_id), after=after, limit=limit
             )
         )
 
@@ -279,7 +292,8 @@ def _ledger(memory: Memory) -> list[Any]:
 def _forgetting(memory: Memory) -> list[Any]:
     @post(["/v1/forget", "/api/v1/forget"], status_code=200)
     async def forget(data: JSONBody[Forget]) -> Envelope[Receipt]:
-        return answer(await memory.erase(data, wait_s=FORGET_WAIT_S))
+        wanted = msgspec.structs.replace(data, user_id=whose(data.user_id))
+        return answer(await memory.erase(wanted, wait_s=FORGET_WAIT_S))
 
     @get(["/v1/forget/{receipt_id:str}", "/api/v1/forget/{receipt_id:str}"])
     async def receipt(receipt_id: FromPath[str]) -> Envelope[Receipt]:
@@ -291,6 +305,7 @@ def _forgetting(memory: Memory) -> list[Any]:
 def _snapshots(memory: Memory) -> list[Any]:
     @post(["/v1/snapshots/create", "/api/v1/snapshots/create"], status_code=200)
     async def create(data: JSONBody[SnapshotBody]) -> Envelope[Snapshot]:
+        await their_session(memory, data.session_id)
         return answer(await memory.snapshot(data.session_id, name=data.name))
 
     @get(["/v1/snapshots", "/api/v1/snapshots"])
@@ -302,7 +317,7 @@ def _snapshots(memory: Memory) -> list[Any]:
     ) -> Envelope[tuple[Snapshot, ...]]:
         return answer(
             await memory.snapshots(
-                session_id=session_id, user_id=user_id, before=before, limit=limit
+                session_id=session_id, user_id=whose(user_id), before=before, limit=limit
             )
         )
 
@@ -314,7 +329,7 @@ def _snapshots(memory: Memory) -> list[Any]:
         snapshot_id: FromPath[str], data: JSONBody[RestoreBody | None] = None
     ) -> Envelope[Restored]:
         into = data.session_id if data else None
-        return answer(await memory.restore(snapshot_id, session_id=into))
+        return answer(await memory.restore(snapshot_id, session_id=into, user_id=whose(None)))
 
     return [create, newest, restore]
 
@@ -326,6 +341,7 @@ def _jobs(memory: Memory) -> list[Any]:
 
     @post("/jobs/{name:str}/run", status_code=200)
     async def run_job(name: FromPath[str]) -> Envelope[JobStatus]:
+        check_owners()
         return answer(await memory.run_job(name))
 
     return [jobs, run_job]

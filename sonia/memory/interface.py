@@ -550,12 +550,14 @@ class Memory(Protocol):
         """Newest first, those numbered below `before`."""
         ...
 
-    async def restore(self, snapshot_id: str, *, session_id: str | None = None) -> Restored:
+    async def restore(
+        self, snapshot_id: str, *, session_id: str | None = None, user_id: str | None = None
+    ) -> Restored:
         """Append copies of what was said to a session, a new one by default.
 
         Memories that the person no longer has come back as copies, as little trusted as they
-        were. Nothing is replaced. Raises `SnapshotNotFound`, `SessionNotFound` for another
-        person's session.
+        were. Nothing is replaced. Raises `SnapshotNotFound`, also when it is not of `user_id`,
+        and `SessionNotFound` for another person's session.
         """
         ...
 

@@ -76,8 +76,12 @@ def find(c: apsw.Connection, snapshot_id: str) -> Snapshot:
     """Raises `SnapshotNotFound`."""
     row = c.execute(f"{_SELECT} WHERE id = ?", (snapshot_id,)).fetchone()
     if row is None:
-        raise SnapshotNotFound("No snapshot has this id.", id=snapshot_id)
+        raise _no_snapshot(snapshot_id)
     return _snapshot(*cast("tuple[Any, ...]", row))
+
+
+def _no_snapshot(snapshot_id: str) -> SnapshotNotFound:
+    return SnapshotNotFound("No snapshot has this id.", id=snapshot_id)
 
 
 def newest(
@@ -124,13 +128,19 @@ def _snapshot(
 
 
 def restore(
-    c: apsw.Connection, snapshot_id: str, session_id: str | None, note: ledger.Row
+    c: apsw.Connection,
+    snapshot_id: str,
+    session_id: str | None,
+    user_id: str | None,
+    note: ledger.Row,
 ) -> Restored:
     """Append copies to a session of the same person, by default a new one.
 
     Raises `SnapshotNotFound`, and `SessionNotFound` for somebody else's session.
     """
     snapshot = find(c, snapshot_id)
+    if user_id not in (None, snapshot.user_id):
+        raise _no_snapshot(snapshot_id)
     (metadata,) = c.execute(
         "SELECT metadata FROM memory_snapshots WHERE id = ?", (snapshot_id,)
     ).fetchall()[0]

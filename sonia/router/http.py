@@ -35,6 +35,7 @@ from sonia.router.interface import (
 )
 from sonia.router.service import DEFAULT_PROFILE
 from sonia.types import DEFAULT_USER, Message, ToolCall, ToolSpec, Usage, Value, now
+from sonia.whose import check_owners, whose
 
 MAX_TEXTS = 256
 MAX_MESSAGES = 1000
@@ -230,8 +231,8 @@ def _usage(router: Router, operator: Operator | None) -> list[HTTPRouteHandler]:
     @get("/usage")
     async def usage(days: Days = 30, user_id: FromQuery[str | None] = None) -> Envelope[Used]:
         since = (now() - dt.timedelta(days=days - 1)).date().isoformat()
-        rows = await router.usage(since, user_id)
-        return answer(Used(usage=rows, budgets=router.budgets()))
+        rows = await router.usage(since, whose(user_id))
+        return answer(Used(usage=rows, budgets=_seen(router.budgets())))
 
     @post("/usage/allow", status_code=200)
     async def allow(
@@ -252,9 +253,18 @@ def _breakers(router: Router) -> list[HTTPRouteHandler]:
 
     @post("/breakers/{name:str}/reset", status_code=200)
     async def reset_breaker(name: FromPath[str]) -> Envelope[BreakerInfo]:
+        check_owners()
         return answer(router.reset_breaker(name))
 
     return [breakers, reset_breaker]
+
+
+def _seen(budgets: tuple[BudgetInfo, ...]) -> tuple[BudgetInfo, ...]:
+    """A user's key sees the user's own and the day's; sessions are named by nobody."""
+    user_id = whose(None)
+    if user_id is None:
+        return budgets
+    return tuple(one for one in budgets if one.scope == "day" or one.key == user_id)
 
 
 def _profile(profile: str | None, task_type: str | None) -> str:
@@ -279,7 +289,7 @@ def _request(body: ChatBody) -> ChatRequest:
         parallel_tool_calls=body.parallel_tool_calls,
         json_object=body.json_object,
         reasoning_effort=body.reasoning_effort,
-        user_id=body.user_id,
+        user_id=whose(body.user_id),
         session_id=body.session_id,
         whole=not body.stream,
     )

@@ -12,6 +12,7 @@ from msgspec import Meta
 from sonia.envelope import Envelope, answer
 from sonia.tools.interface import Call, Outcome, ToolInfo, Tools
 from sonia.types import ApprovalId, Value
+from sonia.whose import check_owners
 
 COUNTED = 1_000
 
@@ -85,6 +86,7 @@ def routes(tools: Tools) -> Router:
     async def log(
         limit: Annotated[int, QueryParameter(ge=1, le=COUNTED)] = 50,
     ) -> Envelope[ExecutionLog]:
+        check_owners()
         return answer(ExecutionLog(actions=await tools.actions(limit)))
 
     return Router(

@@ -15,8 +15,9 @@ from sonia.errors import InvalidRequest, SoniaError
 from sonia.types import Value
 from sonia.voice.conversation import Conversation
 from sonia.voice.interface import Frame, StartSession, VoiceSession
-from sonia.voice.service import TalkingSessions
+from sonia.voice.service import TalkingSessions, no_such_session
 from sonia.voice.speech import Speech, VoiceInfo
+from sonia.whose import check_theirs, whose
 
 GOING_AWAY = 1001
 POLICY = 1008
@@ -37,11 +38,13 @@ def routes(voice: TalkingSessions, speech: Speech) -> Router:
     ) -> Envelope[VoiceSession]:
         host = request.headers.get("host", "localhost")
         url = f"ws://{host}/voice/ws/{{session_id}}"
-        return answer(await voice.start(data or StartSession(), ws_url=url))
+        wanted = data or StartSession()
+        wanted = msgspec.structs.replace(wanted, user_id=whose(wanted.user_id))
+        return answer(await voice.start(wanted, ws_url=url))
 
     @get("/session/{session_id:str}")
     async def session(session_id: FromPath[str]) -> Envelope[VoiceSession]:
-        return answer(await voice.session(session_id))
+        return answer(await _theirs(voice, session_id))
 
     @post("/session/stop", status_code=200)
     async def session_stop(
@@ -50,10 +53,12 @@ def routes(voice: TalkingSessions, speech: Speech) -> Router:
         session_id = data.session_id if data else request.query_params.get("session_id")
         if not session_id:
             raise InvalidRequest("Give session_id, in the body or in the query.")
+        await _theirs(voice, session_id)
         return answer(await voice.stop(session_id))
 
     @post("/session/{session_id:str}/interrupt", status_code=200)
     async def session_interrupt(session_id: FromPath[str]) -> Envelope[VoiceSession]:
+        await _theirs(voice, session_id)
         return answer(await voice.interrupt(session_id))
 
     @websocket(["/ws/{session_id:str}", "/stream/{session_id:str}"])
@@ -68,6 +73,13 @@ def routes(voice: TalkingSessions, speech: Speech) -> Router:
     return Router(path="/voice", route_handlers=handlers, tags=["pipecat"])
 
 
+async def _theirs(voice: TalkingSessions, session_id: str) -> VoiceSession:
+    """Raises `VoiceSessionNotFound` for another person's, too."""
+    session = await voice.session(session_id)
+    check_theirs(session.user_id, no_such_session(session_id))
+    return session
+
+
 async def _talk(voice: TalkingSessions, socket: WebSocket[Any, Any, Any], session_id: str) -> None:
     await socket.accept()
     encoder = msgspec.json.Encoder()
@@ -76,7 +88,7 @@ async def _talk(voice: TalkingSessions, socket: WebSocket[Any, Any, Any], sessio
         await socket.send_text(encoder.encode(frame).decode())
 
     try:
-        session = await voice.session(session_id)
+        session = await _theirs(voice, session_id)
         conversation = voice.conversation(session, send)
         async with voice.talk(session_id, conversation):
             await conversation.greet()

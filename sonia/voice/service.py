@@ -61,10 +61,7 @@ class TalkingSessions:
         """See `Voice.session`."""
         session = self._sessions.get(session_id)
         if session is None:
-            raise VoiceSessionNotFound(
-                f"No voice session {session_id!r}. Start one with POST /session/start.",
-                session_id=session_id,
-            )
+            raise no_such_session(session_id)
         talking = self._talking.get(session_id)
         turns = talking.turns if talking else session.turns
         return msgspec.structs.replace(session, connected=talking is not None, turns=turns)
@@ -136,3 +133,11 @@ async def open_voice(config: Pipecat, responder: Responder) -> AsyncIterator[Tal
         yield voice
     finally:
         await voice.close()
+
+
+def no_such_session(session_id: str) -> VoiceSessionNotFound:
+    """For an id that nobody has, or not whoever asks."""
+    return VoiceSessionNotFound(
+        f"No voice session {session_id!r}. Start one with POST /session/start.",
+        session_id=session_id,
+    )

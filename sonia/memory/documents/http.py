@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
+import msgspec
 from litestar import Request, delete, get, post
 from litestar.params import FromPath, FromQuery, QueryParameter
 
@@ -12,6 +13,8 @@ from sonia.envelope import Envelope, answer
 from sonia.memory.documents.arriving import Files, arrived
 from sonia.memory.documents.interface import Document, Documents, Ingested
 from sonia.memory.interface import Entry, Forget, Memory, Receipt
+from sonia.memory.owning import nobody_elses, their_document
+from sonia.whose import whose
 
 Limit = Annotated[int, QueryParameter(ge=1, le=1000)]
 Offset = Annotated[int, QueryParameter(ge=0, le=2**53)]
@@ -29,6 +32,8 @@ def routes(
         async with documents.incoming() as incoming:
             kind = request.headers.get("content-type", "")
             new = await arrived(request.receive, kind, incoming, files)
+            await nobody_elses(memory, new.session_id)
+            new = msgspec.structs.replace(new, user_id=whose(new.user_id))
             work = documents.ingest(incoming, new)
             return answer(await while_connected(request.receive, work))
 
@@ -40,18 +45,20 @@ def routes(
         limit: Limit = 100,
     ) -> Envelope[tuple[Document, ...]]:
         return answer(
-            await documents.documents(user_id=user_id, source=source, before=before, limit=limit)
+            await documents.documents(
+                user_id=whose(user_id), source=source, before=before, limit=limit
+            )
         )
 
     one = [f"{root}/documents/{{document_id:str}}" for root in ROOTS]
 
     @get(one)
     async def document(document_id: FromPath[str]) -> Envelope[Document]:
-        return answer(await documents.document(document_id))
+        return answer(await their_document(documents, document_id))
 
     @delete(one, status_code=200)
     async def forget_document(document_id: FromPath[str]) -> Envelope[Receipt]:
-        await documents.document(document_id)
+        await their_document(documents, document_id)
         meant = Forget(document_id=document_id)
         return answer(await memory.erase(meant, wait_s=forget_wait_s))
 
@@ -59,6 +66,7 @@ def routes(
     async def chunks(
         document_id: FromPath[str], offset: Offset = 0, limit: Limit = 100
     ) -> Envelope[tuple[Entry, ...]]:
+        await their_document(documents, document_id)
         return answer(await documents.chunks(document_id, offset=offset, limit=limit))
 
     return [ingest, listed, document, forget_document, chunks]
