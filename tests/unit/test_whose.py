@@ -170,9 +170,17 @@ async def test_t50_forgetting_reaches_only_the_keys_own_user(client_of: As) -> N
     ann, bob = client_of("ann"), client_of("bob")
     theirs = await things_of(ann)
 
-    for wanted in ({"user_id": "ann"}, {"memory_ids": [theirs["memory"]]}, {"session_id": "anns"}):
+    for wanted in (
+        {"user_id": "ann"},
+        {"memory_ids": [theirs["memory"]]},
+        {"session_id": "anns"},
+        {"document_id": theirs["document"]},
+        {"entity": "4711"},
+    ):
         await bob.post("/memory/v1/forget", json=wanted)
 
+    path = f"/memory/v1/workspace/documents/{theirs['document']}"
+    assert await data_of(await ann.get(path))
     assert await data_of(await ann.get(f"/memory/recall/{theirs['memory']}"))
     assert await data_of(await ann.get("/v1/sessions/anns"))
 
@@ -185,24 +193,23 @@ async def test_what_is_stored_with_a_key_is_its_users_whatever_is_named(client_o
     assert stored["user_id"] == "ann"
 
 
-@pytest.mark.parametrize(
-    ("method", "path"),
-    [
-        ("GET", "/v1/actions"),
-        ("GET", "/v1/approvals"),
-        ("GET", "/tools/logs/execution"),
-        ("GET", "/control/approvals"),
-        ("GET", "/control/audit"),
-        ("POST", "/memory/check"),
-        ("POST", "/memory/v1/reindex"),
-        ("POST", "/memory/jobs/x/run"),
-        ("POST", "/router/breakers/x/reset"),
-    ],
-)
-async def test_what_is_everybodys_needs_a_key_of_the_owners(
-    client_of: As, method: str, path: str
-) -> None:
-    refused = await client_of("ann").request(method, path, json={} if method == "POST" else None)
+EVERYBODYS = [
+    ("GET", "/v1/actions"),
+    ("GET", "/v1/approvals"),
+    ("GET", "/tools/logs/execution"),
+    ("GET", "/control/approvals"),
+    ("GET", "/control/audit"),
+    ("POST", "/memory/check"),
+    ("POST", "/memory/v1/reindex"),
+    ("POST", "/memory/jobs/x/run"),
+    ("POST", "/router/breakers/x/reset"),
+]
 
-    assert refused.status_code == 403
-    assert "owner" in refused.json()["error"]["message"]
+
+async def test_what_is_everybodys_needs_a_key_of_the_owners(client_of: As) -> None:
+    ann = client_of("ann")
+
+    for method, path in EVERYBODYS:
+        refused = await ann.request(method, path, json={} if method == "POST" else None)
+        assert refused.status_code == 403, (path, refused.text)
+        assert "owner" in refused.json()["error"]["message"]
