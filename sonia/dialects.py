@@ -13,7 +13,7 @@ import msgspec
 
 from sonia.errors import RateLimited, SoniaError
 
-Dialect = Literal["openai", "anthropic"]
+Dialect = Literal["openai", "anthropic", "mcp"]
 
 # Theirs whether or not there is such a route here: an SDK that calls one reads the answer.
 _OPENAI = frozenset(
@@ -37,11 +37,14 @@ _ANTHROPIC_TYPES: Mapping[int, str] = {
     504: "timeout_error",
 }
 _OVERLOADED = 529  # Anthropic's own status for what HTTP calls 503
-_REQUEST_ID = {"openai": b"x-request-id", "anthropic": b"request-id"}
+_REQUEST_ID = {"openai": b"x-request-id", "anthropic": b"request-id", "mcp": b"x-request-id"}
+_INVALID_REQUEST, _INTERNAL_ERROR = -32600, -32603  # JSON-RPC 2.0, section 5.1
 
 
 def dialect_of(path: str) -> Dialect | None:
     """The foreign protocol of a path; None where the envelope is ours."""
+    if path == "/mcp":
+        return "mcp"
     if not path.startswith("/v1/"):
         return None
     first, _, rest = path[4:].partition("/")
@@ -62,7 +65,16 @@ def encode_error(error: SoniaError, dialect: Dialect, request_id: str) -> tuple[
     if dialect == "anthropic":
         status = _OVERLOADED if error.status == 503 else error.status
         return status, msgspec.json.encode(anthropic_error(error, request_id))
+    if dialect == "mcp":
+        return error.status, msgspec.json.encode(mcp_error(error))
     return error.status, msgspec.json.encode({"error": openai_error(error)})
+
+
+def mcp_error(error: SoniaError) -> dict[str, Any]:
+    """JSON-RPC's answer to a request that was not read, so it has no id."""
+    code = _INTERNAL_ERROR if error.status >= 500 else _INVALID_REQUEST
+    told = {"code": code, "message": error.message, "data": {"code": error.code}}
+    return {"jsonrpc": "2.0", "id": None, "error": told}
 
 
 def openai_error(error: SoniaError) -> dict[str, Any]:

@@ -28,10 +28,12 @@ class _Quiet(uvicorn.Server):
 
 
 @asynccontextmanager
-async def serving(handlers: Sequence[Any], **door: Any) -> AsyncIterator[str]:
-    """Enter for the URL of a gateway with these routes below `/v1`."""
+async def serving(
+    handlers: Sequence[Any], *, below: str = "/v1", **door: Any
+) -> AsyncIterator[str]:
+    """Enter for the URL of a gateway with these routes below `/v1`, or `below`."""
     app = Litestar(
-        [Router(path="/v1", route_handlers=list(handlers))],
+        [Router(path=below, route_handlers=list(handlers))],
         exception_handlers=exception_handlers(),
         logging_config=None,
         openapi_config=None,

@@ -19,6 +19,7 @@ from sonia.gateway.anthropic import anthropic_routes
 from sonia.gateway.audio import audio_routes
 from sonia.gateway.backups import backup_routes
 from sonia.gateway.keys import Keyring
+from sonia.gateway.mcp import mcp_routes
 from sonia.gateway.openai import openai_routes, responses_routes
 from sonia.gateway.responses_store import Responses
 from sonia.gateway.streaming import server_sent, whole
@@ -120,7 +121,7 @@ def routes(
     keyring: Keyring,
 ) -> Router:
     """The gateway's handlers; it has no prefix."""
-    return Router(
+    v1 = Router(
         path="/v1",
         route_handlers=[
             *_turns(turns),
@@ -137,6 +138,7 @@ def routes(
         ],
         tags=["api-gateway"],
     )
+    return Router(path="/", route_handlers=[v1, *mcp_routes(tools)])
 
 
 def _turns(turns: Turns) -> Sequence[Any]:

@@ -1,0 +1,123 @@
+"""Sonia's tools for other programs' models: the same catalogue, the same control.
+
+What such a model has read elsewhere can't be seen from here. What it was given by these tools
+can: where that came from stays with the client, as it does with a turn of Sonia's own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from sonia.errors import SoniaError
+from sonia.gateway.mcp_wire import INVALID_PARAMS, Mistake
+from sonia.tools import Call, Outcome, ToolInfo, ToolNotFound, Tools
+from sonia.types import Origin, Value
+
+MOST_CLIENTS = 1_024
+
+
+class Caller(Value):
+    """Which client calls: its session, or whose it is and what it calls itself."""
+
+    key: str
+    session_id: str | None = None
+
+
+class OfferedTools:
+    """The catalogue as MCP has it, and its use."""
+
+    def __init__(self, tools: Tools) -> None:
+        self._tools = tools
+        self._seen: OrderedDict[str, set[Origin]] = OrderedDict()
+
+    def listed(self) -> list[dict[str, Any]]:
+        """Every tool, by name."""
+        return [_described(info) for info in self._tools.catalogue()]
+
+    async def call(
+        self, caller: Caller, params: dict[str, Any], asked: Callable[[Outcome], None]
+    ) -> dict[str, Any]:
+        """Use a tool and return MCP's result; `asked` is told when a person has to be.
+
+        Then it waits for the answer. Cancelling gives the question up. Raises `Mistake`.
+        """
+        name, arguments = _named(params)
+        origins = self._origins(caller)
+        call = Call(
+            tool_name=name,
+            args=arguments,
+            origins=tuple(sorted(origins)),
+            session_id=caller.session_id,
+            follow_up=True,
+        )
+        try:
+            outcome = await self._tools.execute(call)
+        except ToolNotFound as error:
+            raise Mistake(INVALID_PARAMS, error.message) from error
+        except SoniaError as error:  # wrong arguments, too many questions: for its model to read
+            return _failed(error.message)
+        if outcome.status == "approval_required":
+            asked(outcome)
+            outcome = await self._answered(outcome.action_id)
+        if brings := self._tools.describe(outcome.tool).brings:
+            origins.add(brings)
+        return _result(outcome)
+
+    async def _answered(self, action_id: str) -> Outcome:
+        settled = False
+        try:
+            outcome = await self._tools.settled(action_id)
+            settled = True
+            return outcome
+        finally:
+            if not settled:
+                await asyncio.shield(self._tools.withdraw(action_id))
+
+    def _origins(self, caller: Caller) -> set[Origin]:
+        """Where the words came from that the client's model was given; the oldest are let go."""
+        found = self._seen.setdefault(caller.key, {"model"})
+        self._seen.move_to_end(caller.key)
+        if len(self._seen) > MOST_CLIENTS:
+            self._seen.popitem(last=False)
+        return found
+
+
+def _named(params: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    name, arguments = params.get("name"), params.get("arguments", {})
+    if not isinstance(name, str) or not isinstance(arguments, dict):
+        raise Mistake(INVALID_PARAMS, "tools/call takes a name and an object of arguments.")
+    return name, arguments
+
+
+def _described(info: ToolInfo) -> dict[str, Any]:
+    return {
+        "name": info.name,
+        "description": info.description,
+        "inputSchema": info.arguments,
+        "annotations": {
+            "readOnlyHint": info.risk_tier == 0,
+            "destructiveHint": info.risk_tier >= 2,
+            "idempotentHint": info.risk_tier == 0,
+            "openWorldHint": info.brings == "web",
+        },
+    }
+
+
+def _result(outcome: Outcome) -> dict[str, Any]:
+    told = {"sonia/action_id": outcome.action_id, "sonia/status": outcome.status}
+    if outcome.status == "executed":
+        result = outcome.result or {}
+        text = msgspec.json.encode(result).decode()
+        content = [{"type": "text", "text": text}]
+        return {"content": content, "structuredContent": result, "isError": False, "_meta": told}
+    why = outcome.error.message if outcome.error else outcome.decision.reason
+    return _failed(f"{outcome.tool} was not run ({outcome.status}): {why}") | {"_meta": told}
+
+
+def _failed(why: str) -> dict[str, Any]:
+    return {"content": [{"type": "text", "text": why}], "isError": True}
