@@ -175,9 +175,9 @@ async def open_sonia(config: Config, *, modules: Collection[str] = MODULES) -> A
                 bus=bus,
             )
         )
-        voice = await enter(open_voice(services.pipecat, turns))
         files = weights.entry("kokoro-voices").files
         speech = await enter(open_speech(weights, [file.path for file in files]))
+        voice = await enter(open_voice(services.pipecat, turns, speech))
         backups = await enter(
             open_backups(
                 db.path,

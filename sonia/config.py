@@ -295,6 +295,16 @@ class Pipecat(Listen, frozen=True, kw_only=True):
     """Voice sessions."""
 
     port: Port = 7030
+    vad_threshold: Annotated[float, msgspec.Meta(ge=0.05, le=0.95)] = 0.5
+    sample_rate: Literal[8000, 16000, 24000, 48000] = 16000
+    chunk_size: Annotated[int, msgspec.Meta(ge=80, le=48_000)] = 512
+    language: Text = "en"
+    voice: Text = "af_heart"
+    speed: Annotated[float, msgspec.Meta(ge=0.5, le=2)] = 1.0
+    end_of_turn: Literal["quick", "balanced", "patient"] = "balanced"
+    interruption: Literal["words", "speech", "never"] = "words"
+    idle_timeout_s: Seconds = 1800.0
+    max_session_s: Seconds = 14_400.0
     max_sessions: Positive = 64
     max_message_bytes: Positive = 1_048_576
     max_audio_bytes: Positive = 104_857_600

@@ -6,7 +6,7 @@ Voice, the gateway's routes and scheduled work all speak of turns and know no mo
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Annotated, Any, Protocol, runtime_checkable
 
@@ -15,6 +15,8 @@ import msgspec
 from sonia.types import DEFAULT_USER, Message, Usage, Value
 
 MAX_TEXT_CHARS = 32_000
+# What of the answer reached the person; may wait until the last of it has.
+Reached = Callable[[], Awaitable[str]]
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_TEXT_CHARS)]
 
 
@@ -138,10 +140,14 @@ TurnEvent = TurnStarted | ResponseDelta | ToolCalled | ApprovalNeeded | ToolAnsw
 class Turns(Protocol):
     """The one code path from something said to something answered."""
 
-    def turn(self, request: TurnRequest) -> AbstractAsyncContextManager[AsyncIterator[TurnEvent]]:
+    def turn(
+        self, request: TurnRequest, *, reached: Reached | None = None
+    ) -> AbstractAsyncContextManager[AsyncIterator[TurnEvent]]:
         """Enter to begin; iterate for the events; leave early to cancel.
 
-        What had reached the caller when it left is what history keeps. Errors come out of the
-        iterator as `SoniaError`.
+        What had reached the caller when it left is what history keeps; or, where being handed a
+        piece is not yet hearing it, what `reached` tells: asked once the answer is whole, and
+        again if the turn is left before it has answered. Errors come out of the iterator as
+        `SoniaError`.
         """
         ...

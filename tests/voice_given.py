@@ -16,16 +16,46 @@ from sonia.voice.speech import EAR_RATE, VOICE_RATE
 
 WORD_S = 0.2
 LOUD = 0.3
+HERS = 7  # her voice
 
 
-def sound(ms: float, rate_hz: int = EAR_RATE) -> Samples:
-    """Somebody speaks."""
-    return np.full(int(ms * rate_hz / 1000), LOUD, np.float32)
+def sound(ms: float, rate_hz: int = EAR_RATE, who: int = 0) -> Samples:
+    """Somebody speaks; `who` tells one voice from another."""
+    drawn = np.random.default_rng(who).uniform(-LOUD, LOUD, int(ms * rate_hz / 1000) // 8 + 1)
+    return np.repeat(drawn, 8)[: int(ms * rate_hz / 1000)].astype(np.float32)
 
 
 def silence(ms: float, rate_hz: int = EAR_RATE) -> Samples:
     """Nobody speaks."""
     return np.zeros(int(ms * rate_hz / 1000), np.float32)
+
+
+class ScriptedClock:
+    """Time passes only by waiting, and not beyond where it is stopped."""
+
+    def __init__(self) -> None:
+        self._now = 100.0
+        self._until = float("inf")
+        self._moved = asyncio.Condition()
+
+    def now(self) -> float:
+        return self._now
+
+    def stop_in(self, seconds: float) -> None:
+        """Let so much time pass, and no more."""
+        self._until = self._now + seconds
+
+    async def go_on(self) -> None:
+        async with self._moved:
+            self._until = float("inf")
+            self._moved.notify_all()
+
+    async def sleep(self, seconds: float) -> None:
+        due = self._now + seconds
+        async with self._moved:
+            await self._moved.wait_for(lambda: due <= self._until)
+        self._now = max(self._now, due)
+        await asyncio.sleep(0)
 
 
 class ScriptedEngine:
@@ -56,7 +86,7 @@ class ScriptedDetector(ScriptedEngine):
 
     async def speaking(self, window: Samples) -> float:
         await self.obey()
-        return float(np.abs(window).mean() > LOUD / 2)
+        return float(np.abs(window).mean() > LOUD / 200)
 
 
 class ScriptedJudge(ScriptedEngine):
@@ -65,11 +95,11 @@ class ScriptedJudge(ScriptedEngine):
     def __init__(self, *answers: float) -> None:
         super().__init__()
         self.answers = list(answers)
-        self.asked = 0
+        self.asked = asyncio.Semaphore(0)  # released each time
 
     async def finished(self, samples: Samples) -> float:
         await self.obey()
-        self.asked += 1
+        self.asked.release()
         return self.answers.pop(0) if self.answers else 1.0
 
 
@@ -86,7 +116,7 @@ class ScriptedTranscriber(ScriptedEngine):
         duration_s = len(samples) / EAR_RATE
         self.lengths_s.append(duration_s)
         text = self.texts.pop(0) if len(self.texts) > 1 else self.texts[0]
-        quiet = not len(samples) or float(np.abs(samples).max()) < LOUD / 2
+        quiet = not len(samples) or float(np.abs(samples).max()) < LOUD / 100
         yield Transcript(text="" if quiet else text, language="en", duration=duration_s)
 
 
@@ -105,7 +135,7 @@ class ScriptedSpeaker(ScriptedEngine):
     async def speak(self, text: str, *, voice: str, speed: float = 1.0) -> AsyncIterator[Samples]:
         await self.obey()
         self.said.append(text)
-        yield sound(len(text.split()) * WORD_S * 1000 / speed, VOICE_RATE)
+        yield sound(len(text.split()) * WORD_S * 1000 / speed, VOICE_RATE, HERS)
 
 
 def scripted_speech(

@@ -24,6 +24,7 @@ from sonia.tools import Tools
 from sonia.turn import (
     MemoryUse,
     Provenance,
+    Reached,
     Reply,
     ResponseDelta,
     TurnDone,
@@ -53,18 +54,20 @@ class AssistantTurns:
         self.bus = bus
 
     @asynccontextmanager
-    async def turn(self, request: TurnRequest) -> AsyncIterator[AsyncIterator[TurnEvent]]:
+    async def turn(
+        self, request: TurnRequest, *, reached: Reached | None = None
+    ) -> AsyncIterator[AsyncIterator[TurnEvent]]:
         """See `Turns.turn`."""
         session = await self.memory.open_session(
             request.session_id, user_id=request.user_id, metadata=request.metadata
         )
-        turn = _Turn(self, request, session)
+        turn = _Turn(self, request, session, reached)
         try:
             async with aclosing(turn.events()) as events:
                 yield events
         finally:
             if not turn.told:
-                await asyncio.shield(turn.tell(complete=False))
+                await asyncio.shield(turn.leave())
 
     async def warm(self) -> None:
         """Have a local model that is being loaded evaluate what every prompt begins with.
@@ -102,10 +105,17 @@ async def open_turns(
 class _Turn:
     """One turn while it is being taken."""
 
-    def __init__(self, parts: AssistantTurns, request: TurnRequest, session: Session) -> None:
+    def __init__(
+        self,
+        parts: AssistantTurns,
+        request: TurnRequest,
+        session: Session,
+        reached: Reached | None,
+    ) -> None:
         self.parts = parts
         self.request = request
         self.session = session
+        self.reached = reached
         self.id = new_id("turn")
         self.said: list[str] = []
         self.usage = Usage()
@@ -144,6 +154,8 @@ class _Turn:
                 yield self._say(self.acting.question)
                 break
             messages = (*messages, *self.acting.exchange(call))
+        if self.reached is not None:
+            self.said = [await self.reached()]
         written = await asyncio.shield(self.tell(complete=True))
         yield TurnDone(turn_id=self.id, data=self._reply(written))
 
@@ -241,6 +253,12 @@ class _Turn:
             completion_tokens=self.usage.completion_tokens + finished.usage.completion_tokens,
             cached_tokens=self.usage.cached_tokens + finished.usage.cached_tokens,
         )
+
+    async def leave(self) -> None:
+        """Tell of a turn that was cut off."""
+        if self.reached is not None:
+            self.said = [await self.reached()]
+        await self.tell(complete=False)
 
     async def tell(self, *, complete: bool) -> Written:
         """Publish the turn, once; return what was written because of it."""

@@ -1,86 +1,104 @@
-"""One socket's conversation: messages in, the turn's events out, one answer at a time."""
+"""One socket's conversation: messages in, the turn's events out, one answer at a time.
+
+It is in writing until the client sends sound; from then on answers are spoken, too.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import base64
+import binascii
 import time
-from collections.abc import Awaitable, Callable
-from typing import Any
+from contextlib import AsyncExitStack
 
 import msgspec
 
-from sonia.envelope import correlation_id, describe, translate
-from sonia.errors import Internal, InvalidRequest, SoniaError
-from sonia.log import get_logger
-from sonia.turn import (
-    MAX_TEXT_CHARS,
-    ApprovalNeeded,
-    ResponseDelta,
-    ToolAnswered,
-    ToolCalled,
-    TurnDone,
-    TurnEvent,
-    TurnRequest,
-)
-from sonia.types import now, rfc3339
-from sonia.voice.interface import Frame, Responder, Said, ServerKind, VoiceSession
+from sonia.envelope import describe
+from sonia.errors import InvalidRequest, SoniaError
+from sonia.turn import MAX_TEXT_CHARS, ResponseDelta, TurnRequest
+from sonia.voice.answering import Utterance
+from sonia.voice.interface import Responder, Said, VoiceSession
+from sonia.voice.talking import Talkers, Talking, talking
+from sonia.voice.telling import Send, Teller
 
-Send = Callable[[Frame], Awaitable[None]]
-CLIENT_KINDS = ("MESSAGE", "INTERRUPT", "PING", "SESSION_STOP")
+CLIENT_KINDS = ("MESSAGE", "AUDIO", "INTERRUPT", "END_TURN", "PING", "SESSION_STOP")
 
 
 class Conversation:
     """What is said in one socket. `stopped` is set when it is over."""
 
-    def __init__(self, responder: Responder, session: VoiceSession, send: Send) -> None:
-        self._responder = responder
+    def __init__(self, shared: Talkers, session: VoiceSession, send: Send) -> None:
+        self._shared = shared
+        self._responder: Responder = shared.responder
         self._session = session
-        self._send = send
+        self._teller = Teller(session.session_id, send)
+        self._stack = AsyncExitStack()
+        self._talking: Talking | None = None
         self._answering: asyncio.Task[None] | None = None
         self._spoken: list[str] = []
-        self.turns = 0
+        self._turns = 0
+        self.heard_at = time.monotonic()
         self.stopped = asyncio.Event()
+
+    @property
+    def turns(self) -> int:
+        """How many were answered."""
+        return self._turns + (self._talking.turns if self._talking else 0)
 
     async def greet(self) -> None:
         """Say that the session has begun, and how it is."""
-        await self._tell("SESSION_START", {"user_id": self._session.user_id})
-        await self._tell("STATUS", {"state": "ACTIVE", "audio": False})
+        rate = self._session.sample_rate or self._shared.config.sample_rate
+        await self._teller.tell("SESSION_START", user_id=self._session.user_id)
+        await self._teller.tell("STATUS", state="ACTIVE", audio=True, sample_rate=rate)
 
     async def hear(self, raw: str | bytes) -> None:
         """Deal with one message; what is wrong with it is told, never raised."""
+        self.heard_at = time.monotonic()
         try:
-            await self._dispatch(raw)
+            if isinstance(raw, bytes):
+                self._teller.binary = True
+                await self._listen(raw)
+            else:
+                await self._dispatch(_read(raw))
         except SoniaError as error:
-            await self._tell("ERROR", msgspec.to_builtins(describe(error)))
+            await self._teller.tell("ERROR", **msgspec.to_builtins(describe(error)))
 
     async def interrupt(self) -> None:
-        """Cancel the answer that is being given and tell how much of it was sent."""
+        """Cancel the answer that is being given and tell how much of it was heard, or sent."""
+        if self._talking and await self._talking.interrupt():
+            return
         if await self._cancel():
-            await self._tell("INTERRUPTED", {"spoken_text": "".join(self._spoken)})
+            await self._teller.tell("INTERRUPTED", spoken_text="".join(self._spoken))
 
     async def stop(self, reason: str) -> None:
         """Cancel, say goodbye, and let the socket close."""
         if not self.stopped.is_set():
             await self._cancel()
-            await self._tell("SESSION_STOP", {"reason": reason})
+            await self._stack.aclose()
+            await self._teller.tell("SESSION_STOP", reason=reason)
             self.stopped.set()
 
     async def leave(self) -> None:
         """The client is gone: cancel without a word."""
         self.stopped.set()
         await self._cancel()
+        await self._stack.aclose()
 
     # --- hearing -------------------------------------------------------------------------
 
-    async def _dispatch(self, raw: str | bytes) -> None:
-        said = _read(raw)
+    async def _dispatch(self, said: Said) -> None:
         match said.type.upper():
             case "MESSAGE":
                 await self._answer(_text(said))
+            case "AUDIO":
+                self._teller.binary = False
+                await self._listen(_audio(said))
+            case "END_TURN":
+                await (await self._talk()).ears.end_turn()
             case "INTERRUPT":
                 await self.interrupt()
             case "PING":
-                await self._tell("PONG", {})
+                await self._teller.tell("PONG")
             case "SESSION_STOP":
                 await self.stop("asked for")
             case other:
@@ -89,8 +107,24 @@ class Conversation:
                     pointer="/type",
                 )
 
+    async def _listen(self, pcm: bytes) -> None:
+        if len(pcm) % 2:
+            raise InvalidRequest("Sound is 16-bit PCM, mono: an even number of bytes.")
+        if pcm:
+            await (await self._talk()).hear(pcm)
+
+    async def _talk(self) -> Talking:
+        """The spoken side, begun at its first use."""
+        if self._talking is None:
+            talk = talking(self._shared, self._session, self._teller)
+            self._talking = await self._stack.enter_async_context(talk)
+        return self._talking
+
     async def _answer(self, text: str) -> None:
         await self.interrupt()
+        if self._talking:
+            await self._talking.take(Utterance(text=text))
+            return
         self._spoken = []
         self._answering = asyncio.create_task(self._take_turn(text))
 
@@ -102,7 +136,7 @@ class Conversation:
         await asyncio.gather(task, return_exceptions=True)
         return True
 
-    # --- answering -----------------------------------------------------------------------
+    # --- answering in writing ------------------------------------------------------------
 
     async def _take_turn(self, text: str) -> None:
         began = time.perf_counter()
@@ -118,52 +152,18 @@ class Conversation:
                 async for event in events:
                     if first_ms is None and isinstance(event, ResponseDelta):
                         first_ms = (time.perf_counter() - began) * 1000
-                    await self._show(event)
+                    await self._teller.show(event)
+                    if isinstance(event, ResponseDelta):
+                        self._spoken.append(event.text)
         except Exception as error:  # noqa: BLE001  a failed answer must not end the session
-            known = translate(error)
-            if isinstance(known, Internal):
-                get_logger("pipecat").error("turn failed", exc_info=error)
-            await self._tell("ERROR", msgspec.to_builtins(describe(known)))
+            await self._teller.failed(error)
             return
-        self.turns += 1
-        metrics = {"llm_first_token_ms": round(first_ms, 1) if first_ms is not None else None}
-        await self._tell("TURN_METRICS", metrics)
-
-    async def _show(self, event: TurnEvent) -> None:
-        match event:
-            case ResponseDelta():
-                await self._tell("RESPONSE_DELTA", {"text": event.text, "turn_id": event.turn_id})
-                self._spoken.append(event.text)
-            case ApprovalNeeded():
-                fields = msgspec.to_builtins(event)
-                fields.pop("type")
-                await self._tell("APPROVAL_REQUIRED", fields)
-            case ToolCalled():
-                await self._tell("STATUS", {"state": "USING_TOOL", "tool": event.name})
-            case ToolAnswered():
-                status = {"state": "TOOL_DONE", "tool": event.name, "status": event.status}
-                await self._tell("STATUS", status)
-            case TurnDone():
-                said = {"role": "assistant", "text": event.data.response}
-                await self._tell("MESSAGE", {**said, "turn_id": event.turn_id})
-            case _:
-                pass
-
-    async def _tell(self, kind: ServerKind, data: dict[str, Any]) -> None:
-        await self._send(
-            Frame(
-                type=kind,
-                session_id=self._session.session_id,
-                data=data,
-                timestamp=rfc3339(now()),
-                correlation_id=correlation_id(),
-            )
-        )
+        self._turns += 1
+        first = round(first_ms, 1) if first_ms is not None else None
+        await self._teller.tell("TURN_METRICS", llm_first_token_ms=first)
 
 
-def _read(raw: str | bytes) -> Said:
-    if isinstance(raw, bytes):
-        raise InvalidRequest("Binary messages are audio, and audio is not served yet. Send JSON.")
+def _read(raw: str) -> Said:
     try:
         return msgspec.json.decode(raw, type=Said)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
@@ -179,3 +179,13 @@ def _text(said: Said) -> str:
     if len(text) > MAX_TEXT_CHARS:
         raise InvalidRequest(f"data.text is over {MAX_TEXT_CHARS} characters.")
     return text
+
+
+def _audio(said: Said) -> bytes:
+    audio = said.data.get("audio")
+    try:
+        if isinstance(audio, str):
+            return base64.b64decode(audio, validate=True)
+    except (binascii.Error, ValueError):
+        pass
+    raise InvalidRequest("AUDIO needs data.audio: 16-bit PCM, little-endian, mono, in base64.")

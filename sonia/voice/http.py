@@ -84,8 +84,11 @@ async def _talk(voice: TalkingSessions, socket: WebSocket[Any, Any, Any], sessio
     await socket.accept()
     encoder = msgspec.json.Encoder()
 
-    async def send(frame: Frame) -> None:
-        await socket.send_text(encoder.encode(frame).decode())
+    async def send(frame: Frame | bytes) -> None:
+        if isinstance(frame, bytes):
+            await socket.send_bytes(frame)
+        else:
+            await socket.send_text(encoder.encode(frame).decode())
 
     try:
         session = await _theirs(voice, session_id)

@@ -17,12 +17,18 @@ from sonia.turn import Turns
 from sonia.types import DEFAULT_USER, Value
 
 SessionState = Literal["ACTIVE", "CLOSED"]
-ClientKind = Literal["MESSAGE", "INTERRUPT", "PING", "SESSION_STOP"]
+ClientKind = Literal["MESSAGE", "AUDIO", "INTERRUPT", "END_TURN", "PING", "SESSION_STOP"]
 ServerKind = Literal[
     "SESSION_START",
     "STATUS",
+    "SPEECH_STARTED",
+    "SPEECH_STOPPED",
+    "PARTIAL_TRANSCRIPT",
+    "TRANSCRIPT",
     "MESSAGE",
     "RESPONSE_DELTA",
+    "AUDIO",
+    "AUDIO_DONE",
     "INTERRUPTED",
     "APPROVAL_REQUIRED",
     "TURN_METRICS",
@@ -61,7 +67,7 @@ class StartSession(Value):
 class VoiceSession(Value):
     """One conversation by voice. `ws_url` is where to talk.
 
-    `voice`, `language` and `sample_rate` (Hz) are as asked for; they matter once audio is served.
+    `voice`, `language` and `sample_rate` (Hz, both ways) are as asked for; None is as configured.
     """
 
     session_id: str

@@ -22,6 +22,10 @@ from sonia.voice.interface import (
     VoiceSession,
     VoiceSessionNotFound,
 )
+from sonia.voice.playback import Clock
+from sonia.voice.speech import Speech, UnknownVoice
+from sonia.voice.talking import Talkers
+from sonia.voice.telling import Send
 
 CLOSED_KEPT = 256
 
@@ -29,15 +33,16 @@ CLOSED_KEPT = 256
 class TalkingSessions:
     """This module's `Voice`; its sockets come in through `talk`."""
 
-    def __init__(self, config: Pipecat, responder: Responder) -> None:
+    def __init__(self, config: Pipecat, shared: Talkers) -> None:
         self._config = config
-        self._responder = responder
+        self._shared = shared
         self._sessions: OrderedDict[str, VoiceSession] = OrderedDict()
         self._talking: dict[str, Conversation] = {}
         self._closing = False
 
     async def start(self, start: StartSession, *, ws_url: str) -> VoiceSession:
         """See `Voice.start`."""
+        self._check(start)
         limit = self._config.max_sessions
         if sum(item.state == "ACTIVE" for item in self._sessions.values()) >= limit:
             raise TooManySessions(f"{limit} voice sessions are open. Stop one first.", limit=limit)
@@ -55,6 +60,8 @@ class TalkingSessions:
         )
         self._sessions[session_id] = session
         self._forget_closed()
+        if start.voice or start.language or start.sample_rate:  # it will be a spoken one
+            self._shared.warm()
         return session
 
     async def session(self, session_id: str) -> VoiceSession:
@@ -87,7 +94,7 @@ class TalkingSessions:
         if self._closing:
             raise Unavailable("Shutting down.")
         active = sum(item.state == "ACTIVE" for item in self._sessions.values())
-        return {"sessions": active, "connected": len(self._talking), "audio": False}
+        return {"sessions": active, "connected": len(self._talking), "audio": True}
 
     @asynccontextmanager
     async def talk(self, session_id: str, conversation: Conversation) -> AsyncIterator[None]:
@@ -110,14 +117,19 @@ class TalkingSessions:
                 kept, turns=kept.turns + conversation.turns
             )
 
-    def conversation(self, session: VoiceSession, send: Any) -> Conversation:
+    def conversation(self, session: VoiceSession, send: Send) -> Conversation:
         """A conversation that answers with this module's responder."""
-        return Conversation(self._responder, session, send)
+        return Conversation(self._shared, session, send)
 
     async def close(self) -> None:
         """Say goodbye on every socket."""
         self._closing = True
         await asyncio.gather(*(item.stop("going away") for item in self._talking.values()))
+
+    def _check(self, start: StartSession) -> None:
+        known = [info.name for info in self._shared.speech.speaker.voices()]
+        if start.voice and start.voice not in known:
+            raise UnknownVoice(f"No voice {start.voice!r}. There are {', '.join(known)}.")
 
     def _forget_closed(self) -> None:
         closed = [key for key, item in self._sessions.items() if item.state == "CLOSED"]
@@ -126,13 +138,17 @@ class TalkingSessions:
 
 
 @asynccontextmanager
-async def open_voice(config: Pipecat, responder: Responder) -> AsyncIterator[TalkingSessions]:
+async def open_voice(
+    config: Pipecat, responder: Responder, speech: Speech, *, clock: Clock | None = None
+) -> AsyncIterator[TalkingSessions]:
     """Serve voice sessions until left; leaving closes every socket."""
-    voice = TalkingSessions(config, responder)
+    shared = Talkers(config, responder, speech, clock)
+    voice = TalkingSessions(config, shared)
     try:
         yield voice
     finally:
         await voice.close()
+        await shared.close()
 
 
 def no_such_session(session_id: str) -> VoiceSessionNotFound:

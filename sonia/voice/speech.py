@@ -70,12 +70,14 @@ class Segment(Value):
 class Transcript(Value):
     """What was said. `language` is a code such as `en`; `duration` is the sound's, in seconds.
 
-    `words` and `segments` are empty unless times were asked for.
+    `confidence` in [0, 1] is the mean probability of its tokens, where that is known. `words` and
+    `segments` are empty unless times were asked for.
     """
 
     text: str
     language: str
     duration: float
+    confidence: float | None = None
     words: tuple[Word, ...] = ()
     segments: tuple[Segment, ...] = ()
 
@@ -221,6 +223,7 @@ def joined(parts: list[Transcript], duration_s: float) -> Transcript:
         text=" ".join(part.text for part in parts if part.text),
         language=parts[0].language if parts else "en",
         duration=round(duration_s, 3),
+        confidence=min((part.confidence for part in parts if part.confidence), default=None),
         words=tuple(word for part in parts for word in part.words),
         segments=tuple(
             msgspec.structs.replace(segment, id=number) for number, segment in enumerate(segments)
@@ -239,3 +242,13 @@ class Speech(Value):
     def states(self) -> dict[str, str]:
         """`ready`, `unloaded` or what is waited for, of each."""
         return {name: getattr(self, name).state for name in self.__struct_fields__}
+
+
+def to_pcm(samples: Samples) -> bytes:
+    """16-bit, little-endian."""
+    return (np.clip(samples, -1.0, 1.0) * 32767).astype("<i2").tobytes()
+
+
+def from_pcm(pcm: bytes) -> Samples:
+    """The inverse of `to_pcm`."""
+    return (np.frombuffer(pcm, "<i2") / np.float32(32768)).astype(np.float32)

@@ -15,6 +15,7 @@ from sonia.errors import Unavailable
 from sonia.turn import (
     MemoryUse,
     Provenance,
+    Reached,
     Reply,
     ResponseDelta,
     TurnDone,
@@ -25,6 +26,7 @@ from sonia.turn import (
 from sonia.types import Usage
 from sonia.voice import StartSession, TalkingSessions, VoiceSessionNotFound, open_voice
 from sonia.voice.interface import Frame, SessionTaken, TooManySessions
+from tests.voice_given import scripted_speech
 
 
 class Echo:
@@ -38,15 +40,19 @@ class Echo:
         self.requests: list[TurnRequest] = []
 
     @asynccontextmanager
-    async def turn(self, request: TurnRequest) -> AsyncIterator[AsyncIterator[TurnEvent]]:
+    async def turn(
+        self, request: TurnRequest, *, reached: Reached | None = None
+    ) -> AsyncIterator[AsyncIterator[TurnEvent]]:
         self.requests.append(request)
         try:
-            yield self._events(request)
+            yield self._events(request, reached)
         except asyncio.CancelledError:
             self.cancelled += 1
             raise
 
-    async def _events(self, request: TurnRequest) -> AsyncIterator[TurnEvent]:
+    async def _events(
+        self, request: TurnRequest, reached: Reached | None
+    ) -> AsyncIterator[TurnEvent]:
         session_id = request.session_id or ""
         yield TurnStarted(turn_id="turn_1", session_id=session_id)
         if self.failing:
@@ -54,6 +60,8 @@ class Echo:
         for word in request.text.split():
             yield ResponseDelta(turn_id="turn_1", text=f"{word} ")
             await self.held.wait()
+        if reached is not None:
+            await reached()
         reply = Reply(
             response="".join(f"{word} " for word in request.text.split()),
             session_id=session_id,
@@ -74,9 +82,21 @@ class Line:
 
     def __init__(self) -> None:
         self.frames: asyncio.Queue[Frame] = asyncio.Queue()
+        self.sound = b""
+        self._got = asyncio.Condition()
 
-    async def __call__(self, frame: Frame) -> None:
-        await self.frames.put(frame)
+    async def __call__(self, frame: Frame | bytes) -> None:
+        if isinstance(frame, bytes):
+            async with self._got:
+                self.sound += frame
+                self._got.notify_all()
+        else:
+            await self.frames.put(frame)
+
+    async def until_sound(self, size: int) -> None:
+        """Wait for so many bytes of her voice."""
+        async with self._got:
+            await self._got.wait_for(lambda: len(self.sound) >= size)
 
     async def until(self, kind: str) -> list[Frame]:
         heard: list[Frame] = []
@@ -92,7 +112,7 @@ def echo() -> Echo:
 
 @pytest.fixture
 async def voice(echo: Echo) -> AsyncIterator[TalkingSessions]:
-    async with open_voice(Pipecat(max_sessions=2), echo) as opened:
+    async with open_voice(Pipecat(max_sessions=2), echo, scripted_speech()) as opened:
         yield opened
 
 
@@ -180,7 +200,10 @@ MALFORMED: list[str | bytes] = [
     json.dumps({"type": "MESSAGE", "data": {"text": "x" * 40_000}}),
     "[" * 100_000,
     '{"type": "\\ud800"}',
-    b"\x00\x01",
+    b"\x00\x01\x02",
+    '{"type": "AUDIO"}',
+    '{"type": "AUDIO", "data": {"audio": "AAA"}}',
+    '{"type": "AUDIO", "data": {"audio": "AA==\\n"}}',
 ]
 
 

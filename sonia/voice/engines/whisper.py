@@ -6,6 +6,7 @@ windows hear no worse; what they do wrong, saying a whole utterance again, is cu
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
@@ -82,7 +83,9 @@ class Whisper:
         end = self._id("<|endoftext|>")
         tokens = [token for token in best.sequences_ids[0] if token < end]
         text = unrepeated(self._tokenizer.decode(tokens).strip())
-        heard = Transcript(text=text, language=language, duration=duration_s)
+        heard = Transcript(
+            text=text, language=language, duration=duration_s, confidence=math.exp(min(score, 0.0))
+        )
         if not hearing.times or not text:
             return heard
         words = self._words(encoded, prompt, tokens, duration_s, offset_s)

@@ -1,0 +1,218 @@
+"""A conversation's spoken side: sound in, her voice out, from the first sound to the last."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+
+from sonia.config import Pipecat
+from sonia.errors import SoniaError
+from sonia.turn import TurnRequest
+from sonia.voice.answering import APOLOGY, Answer, Utterance, Voice
+from sonia.voice.attention import PATIENCE
+from sonia.voice.ears import Ears, Listening, Manner
+from sonia.voice.interface import Responder, VoiceSession
+from sonia.voice.playback import Clock, Playback, WallClock
+from sonia.voice.speech import EAR_RATE, VOICE_RATE, Samples, Speech, from_pcm, heard, to_pcm
+from sonia.voice.telling import Teller
+
+if TYPE_CHECKING:
+    from sonia.voice.pipeline import Line
+
+AUTO = "auto"
+
+
+class Talkers:
+    """What all spoken sessions share: engines, their warmth, and an apology in each voice."""
+
+    def __init__(
+        self, config: Pipecat, responder: Responder, speech: Speech, clock: Clock | None = None
+    ) -> None:
+        self.config = config
+        self.responder = responder
+        self.speech = speech
+        self.clock = clock or WallClock()
+        self.apologies: dict[str, Samples] = {}
+        self._warming: asyncio.Task[None] | None = None
+
+    def warm(self) -> None:
+        """Load what a spoken session needs, behind. Harmless when it is loaded."""
+        if self._warming is None or self._warming.done():
+            self._warming = asyncio.create_task(self._warm(), name="warm the voice")
+
+    async def close(self) -> None:
+        """Stop warming."""
+        if self._warming:
+            self._warming.cancel()
+            await asyncio.gather(self._warming, return_exceptions=True)
+
+    async def apology(self, voice: str) -> Samples:
+        """How this voice says sorry; nothing if it can't."""
+        if voice not in self.apologies:
+            parts = []
+            try:
+                async for part in self.speech.speaker.speak(APOLOGY, voice=voice):
+                    parts.append(part)
+            except SoniaError:
+                return np.empty(0, np.float32)
+            self.apologies[voice] = np.concatenate(parts)
+        return self.apologies[voice]
+
+    async def _warm(self) -> None:
+        try:
+            await asyncio.to_thread(_import_pipeline)
+            await self.speech.detector.load()
+            await self.speech.judge.load()
+            await heard(self.speech.transcriber, np.zeros(EAR_RATE, np.float32))
+            await self.apology(self.config.voice)
+        except SoniaError:
+            return  # whoever speaks next is told
+
+
+class Talking:
+    """One session's. `line` is there between entering and leaving `talking`."""
+
+    line: Line
+
+    def __init__(self, shared: Talkers, session: VoiceSession, teller: Teller) -> None:
+        config = shared.config
+        self._shared = shared
+        self._session = session
+        self._teller = teller
+        self._rate = session.sample_rate or config.sample_rate
+        self._voice = session.voice or config.voice
+        self._waiting: set[int] = set()  # what is being answered, or will be
+        self._sent = 0
+        self.turns = 0
+        self._in = _Resampler(self._rate, EAR_RATE)
+        self._out = _Resampler(VOICE_RATE, self._rate)
+        piece_s = config.chunk_size / self._rate
+        self._playback = Playback(self._send, shared.clock, piece_s)
+        language = session.language or config.language
+        self.ears = Ears(
+            shared.speech,
+            Manner(
+                patience=PATIENCE[config.end_of_turn],
+                threshold=config.vad_threshold,
+                language=None if language == AUTO else language.partition("-")[0],
+                interruption=config.interruption,
+            ),
+            self._playback,
+            teller,
+            shared.clock,
+            Listening(took=self.take, interrupt=self.interrupt, busy=self.busy, failed=self._deaf),
+        )
+
+    def busy(self) -> bool:
+        """Whether she answers, or is about to."""
+        return bool(self._waiting)
+
+    async def hear(self, pcm: bytes) -> None:
+        """Sound at the session's rate, 16-bit."""
+        await self.line.hear(self._in.feed(from_pcm(pcm)))
+
+    async def take(self, said: Utterance) -> None:
+        """Answer this aloud."""
+        self._waiting.add(id(said))
+        await self.line.take(said, self._session.user_id)
+
+    async def interrupt(self) -> bool:
+        """Fall silent, cancel the answer, and tell what of it was heard. False: there was none."""
+        if not self.busy():
+            return False
+        said = await self._playback.stop()
+        await self._teller.tell("INTERRUPTED", spoken_text=said)
+        self._waiting.clear()
+        await self.line.interrupt()
+        return True
+
+    async def give(self, said: Utterance, add: Any) -> None:
+        """Answer one utterance; what goes wrong is told."""
+        shared = self._shared
+        voice = Voice(
+            speaker=shared.speech.speaker,
+            name=self._voice,
+            speed=shared.config.speed,
+            apology=shared.apologies.get(self._voice, np.empty(0, np.float32)),
+        )
+        answer = Answer(shared.responder, voice, self._playback, self._teller, shared.clock)
+        request = TurnRequest(
+            text=said.text,
+            session_id=self._session.session_id,
+            user_id=self._session.user_id,
+            wait_for_approval=True,
+        )
+        try:
+            await answer.give(request, said, add)
+            self.turns += 1
+        except Exception as error:  # noqa: BLE001  a failed answer must not end the session
+            await self._teller.failed(error)
+        finally:
+            self._waiting.discard(id(said))
+            await self._teller.tell("TURN_METRICS", **msgspec.to_builtins(answer.metrics))
+
+    async def send(self) -> None:
+        """Send what is to be heard, in real time."""
+        await self._playback.send()
+
+    async def silence(self) -> None:
+        """Nobody listens any more."""
+        await self._playback.stop()
+
+    async def _deaf(self, error: SoniaError) -> None:
+        """She could not hear: say so, in words that were made before."""
+        await self._teller.failed(error)
+        sound = await self._shared.apology(self._voice)
+        if len(sound) and not self.busy():
+            self._playback.begin()
+            self._playback.add("", sound, len(sound) / VOICE_RATE)
+            await self._playback.send()
+            await self._teller.tell("AUDIO_DONE")
+
+    async def _send(self, samples: Samples) -> None:
+        pcm = to_pcm(self._out.feed(samples))
+        await self._teller.sound(pcm, sample_rate=self._rate, seq=self._sent)
+        self._sent += 1
+
+
+class _Resampler:
+    """From one rate to another, piece by piece."""
+
+    def __init__(self, from_hz: int, to_hz: int) -> None:
+        import soxr
+
+        self._stream: Any = None
+        if from_hz != to_hz:
+            self._stream = soxr.ResampleStream(from_hz, to_hz, 1, dtype="float32", quality="MQ")
+
+    def feed(self, samples: Samples) -> Samples:
+        if self._stream is None:
+            return samples
+        return np.asarray(self._stream.resample_chunk(samples), np.float32)
+
+
+@asynccontextmanager
+async def talking(shared: Talkers, session: VoiceSession, teller: Teller) -> AsyncIterator[Talking]:
+    """Talk until left; leaving falls silent at once."""
+    pipeline = await asyncio.to_thread(_import_pipeline)
+    shared.warm()
+    talk = Talking(shared, session, teller)
+    parts = pipeline.Parts(hear=talk.ears.hear, give=talk.give, send=talk.send)
+    async with pipeline.open_line(parts) as line:
+        talk.line = line
+        try:
+            yield talk
+        finally:
+            await talk.ears.close()
+            await talk.silence()
+
+
+def _import_pipeline() -> Any:
+    from sonia.voice import pipeline
+
+    return pipeline

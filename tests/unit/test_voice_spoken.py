@@ -1,0 +1,281 @@
+"""A spoken conversation over the whole pipeline, with engines and a clock that obey."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sonia.config import Pipecat
+from sonia.errors import Unavailable
+from sonia.voice import Samples, StartSession, TalkingSessions, open_voice
+from sonia.voice.conversation import Conversation
+from sonia.voice.interface import Frame
+from sonia.voice.speech import VOICE_RATE, Speech, from_pcm, to_pcm
+from tests.unit.test_voice_conversation import Echo, Line, message
+from tests.voice_given import (
+    WORD_S,
+    ScriptedClock,
+    ScriptedJudge,
+    ScriptedSpeaker,
+    ScriptedTranscriber,
+    scripted_speech,
+    silence,
+    sound,
+)
+
+STORY = "once upon a time there was, a very small house and in it lived nobody at all."
+RATE = 24_000  # of the sessions here: that of her voice, so that sound is compared as it is
+
+
+class Scene:
+    """One session: what is heard, who hears and answers, and what the client gets."""
+
+    def __init__(self, voice: TalkingSessions, speech: Speech, clock: ScriptedClock) -> None:
+        self.voice = voice
+        self.clock = clock
+        self.line = Line()
+        self.ears, self.mouth, self.judge = speech.transcriber, speech.speaker, speech.judge
+        self.conversation: Conversation
+
+    async def say(self, *parts: Samples) -> None:
+        whole = np.concatenate(parts)
+        for at in range(0, len(whole), 720):
+            await self.conversation.hear(to_pcm(whole[at : at + 720]))
+
+    async def until(self, kind: str) -> list[Frame]:
+        return await asyncio.wait_for(self.line.until(kind), 60)
+
+    def hears(self, *texts: str) -> None:
+        assert isinstance(self.ears, ScriptedTranscriber)
+        self.ears.texts = list(texts)
+
+    async def speaking(self, seconds: float) -> None:
+        """She answers, and so much of it was heard."""
+        self.hears(STORY)
+        self.clock.stop_in(seconds)
+        await self.say(said(900), quiet(400))
+        await asyncio.wait_for(self.line.until_sound(int(seconds * RATE) * 2), 60)
+
+
+def said(ms: float) -> Samples:
+    return sound(ms, RATE)
+
+
+def quiet(ms: float) -> Samples:
+    return silence(ms, RATE)
+
+
+@pytest.fixture
+def echo() -> Echo:
+    return Echo()
+
+
+@pytest.fixture
+async def scene(echo: Echo) -> AsyncIterator[Scene]:
+    speech = scripted_speech(ScriptedTranscriber(STORY), ScriptedJudge())
+    clock = ScriptedClock()
+    async with open_voice(Pipecat(), echo, speech, clock=clock) as voice:
+        scene = Scene(voice, speech, clock)
+        session = await voice.start(StartSession(sample_rate=RATE), ws_url="")
+        scene.conversation = voice.conversation(session, scene.line)
+        yield scene
+        await scene.conversation.leave()
+
+
+def kinds(frames: list[Frame]) -> list[str]:
+    return [frame.type for frame in frames]
+
+
+def data(frames: list[Frame], kind: str) -> list[dict[str, Any]]:
+    return [frame.data for frame in frames if frame.type == kind]
+
+
+async def test_what_is_said_is_answered_aloud(scene: Scene, echo: Echo) -> None:
+    await scene.say(quiet(300), said(800), quiet(400))
+    frames = await scene.until("TURN_METRICS")
+
+    seen = [kind for kind in kinds(frames) if kind != "RESPONSE_DELTA"]
+    assert seen == [
+        "SPEECH_STARTED",
+        "PARTIAL_TRANSCRIPT",
+        "SPEECH_STOPPED",
+        "TRANSCRIPT",
+        "AUDIO_DONE",
+        "MESSAGE",
+        "TURN_METRICS",
+    ]
+    (transcript,) = data(frames, "TRANSCRIPT")
+    assert transcript["text"] == echo.requests[0].text == STORY
+    assert transcript["start_ms"] == pytest.approx(300, abs=40)
+    assert transcript["end_ms"] == pytest.approx(1100, abs=40)
+    spoken_s = len(scene.line.sound) / 2 / RATE
+    assert spoken_s == pytest.approx(len(STORY.split()) * WORD_S, abs=1)
+    assert frames[-1].data["voice_to_voice_ms"] > 0
+
+
+async def test_a_client_that_sends_json_gets_its_sound_as_json(scene: Scene) -> None:
+    pcm = to_pcm(np.concatenate([said(800), quiet(400)]))
+
+    await scene.conversation.hear(message("AUDIO", audio=base64.b64encode(pcm).decode()))
+    frames = await scene.until("AUDIO_DONE")
+
+    audio = data(frames, "AUDIO")
+    assert [one["seq"] for one in audio] == list(range(len(audio)))
+    assert {one["sample_rate"] for one in audio} == {RATE}
+    assert json.loads(json.dumps(len(audio[0]["audio"]))) > 0
+    assert scene.line.sound == b""
+
+
+async def test_a_short_pause_is_no_end(scene: Scene, echo: Echo) -> None:
+    await scene.say(said(600), quiet(120), said(600), quiet(400))
+    frames = await scene.until("TRANSCRIPT")
+
+    assert kinds(frames).count("SPEECH_STARTED") == 1
+    assert data(frames, "TRANSCRIPT")[0]["end_ms"] == pytest.approx(1320, abs=40)
+
+
+async def test_who_has_not_finished_is_waited_for(scene: Scene) -> None:
+    assert isinstance(scene.judge, ScriptedJudge)
+    scene.judge.answers = [0.1, 0.1]
+
+    await scene.say(said(600), quiet(500))
+    for _ in range(2):
+        await asyncio.wait_for(scene.judge.asked.acquire(), 60)
+    await scene.say(said(600), quiet(400))
+    frames = await scene.until("TRANSCRIPT")
+
+    assert data(frames, "TRANSCRIPT")[0]["end_ms"] == pytest.approx(1700, abs=40)
+
+
+async def test_silence_ends_a_turn_whatever_the_judge_says(scene: Scene) -> None:
+    assert isinstance(scene.judge, ScriptedJudge)
+    scene.judge.answers = [0.0] * 50
+
+    await scene.say(said(600), quiet(2000))
+
+    assert data(await scene.until("TRANSCRIPT"), "TRANSCRIPT")
+
+
+async def test_a_client_ends_its_turn_itself(scene: Scene) -> None:
+    await scene.say(said(600))
+    await scene.until("SPEECH_STARTED")
+
+    await scene.conversation.hear(message("END_TURN"))
+    await scene.until("TRANSCRIPT")
+    await scene.conversation.hear(message("INTERRUPT"))
+    await scene.conversation.hear(message("END_TURN"))
+
+    assert (await scene.until("STATUS"))[-1].data == {"state": "NOTHING_HEARD"}
+
+
+async def test_noise_without_words_is_not_answered(scene: Scene, echo: Echo) -> None:
+    scene.hears("")
+    await scene.say(said(600), quiet(400))
+    await scene.until("SPEECH_STOPPED")
+    scene.hears(STORY)
+
+    await scene.say(said(600), quiet(400))
+    await scene.until("TRANSCRIPT")
+
+    assert len(echo.requests) <= 1
+
+
+async def test_an_interruption_stops_her_and_tells_what_was_heard(scene: Scene, echo: Echo) -> None:
+    await scene.speaking(2.0)
+    scene.hears("no wait, stop")
+
+    await scene.say(said(900), quiet(400))
+    frames = await scene.until("INTERRUPTED")
+    await scene.clock.go_on()
+    after = await scene.until("AUDIO_DONE")
+
+    heard = frames[-1].data["spoken_text"]
+    assert STORY.startswith(heard)
+    assert 6 <= len(heard.split()) <= 11
+    assert data(frames, "TRANSCRIPT")[0]["text"] == STORY
+    assert data(after, "TRANSCRIPT")[0]["text"] == "no wait, stop"
+
+
+async def test_an_interruption_is_asked_for(scene: Scene) -> None:
+    await scene.speaking(1.0)
+
+    await scene.conversation.hear(message("INTERRUPT"))
+    frames = await scene.until("INTERRUPTED")
+
+    assert 2 <= len(frames[-1].data["spoken_text"].split()) <= 6
+
+
+@pytest.mark.parametrize("words", ["Uh-huh.", "Yeah, okay.", ""])
+async def test_a_listeners_small_words_do_not_stop_her(scene: Scene, words: str) -> None:
+    await scene.speaking(1.0)
+    scene.hears(words)
+
+    await scene.say(said(700), quiet(400))
+    await scene.clock.go_on()
+    frames = await scene.until("MESSAGE")
+
+    assert "INTERRUPTED" not in kinds(frames)
+    assert kinds(frames).count("TRANSCRIPT") == 1
+
+
+@pytest.mark.parametrize("level_db", [-10, -20, -30])
+async def test_her_own_voice_neither_stops_her_nor_is_answered(
+    scene: Scene, echo: Echo, level_db: int
+) -> None:
+    await scene.speaking(1.5)
+    scene.hears("there was a very small house")
+    back = from_pcm(scene.line.sound)[-int(1.2 * RATE) :] * np.float32(10 ** (level_db / 20))
+
+    await scene.say(back, quiet(500))
+    await scene.clock.go_on()
+    frames = await scene.until("MESSAGE")
+
+    assert "INTERRUPTED" not in kinds(frames)
+    assert len(echo.requests) == 1
+
+
+async def test_ears_that_fail_cost_an_apology_and_not_the_session(scene: Scene, echo: Echo) -> None:
+    assert isinstance(scene.ears, ScriptedTranscriber)
+    scene.ears.failing = Unavailable("The ears are ringing.")
+    await scene.say(said(600), quiet(400))
+    failed = await scene.until("AUDIO_DONE")
+    apology_s = len(scene.line.sound) / 2 / RATE
+    scene.ears.failing = None
+
+    await scene.say(said(600), quiet(400))
+    answered = await scene.until("MESSAGE")
+
+    assert data(failed, "ERROR")[0]["message"] == "The ears are ringing."
+    assert apology_s == pytest.approx(7 * WORD_S, abs=0.2)
+    assert data(answered, "MESSAGE")[0]["text"].split() == STORY.split()
+
+
+async def test_a_voice_that_fails_costs_an_apology_and_not_the_answer(scene: Scene) -> None:
+    assert isinstance(scene.mouth, ScriptedSpeaker)
+    await scene.say(said(600), quiet(400))
+    await scene.until("MESSAGE")
+    scene.mouth.failing = Unavailable("Hoarse.")
+
+    await scene.say(said(600), quiet(400))
+    failed = await scene.until("MESSAGE")
+    scene.mouth.failing = None
+    await scene.say(said(600), quiet(400))
+    answered = await scene.until("MESSAGE")
+
+    assert [one["message"] for one in data(failed, "ERROR")] == ["Hoarse."]
+    assert not data(answered, "ERROR")
+
+
+async def test_a_written_message_in_a_spoken_session_is_answered_aloud(scene: Scene) -> None:
+    await scene.say(quiet(100))
+
+    await scene.conversation.hear(message("MESSAGE", text="good morning to you"))
+    await scene.until("AUDIO_DONE")
+
+    assert len(scene.line.sound) / 2 / VOICE_RATE == pytest.approx(4 * WORD_S, abs=0.3)
