@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import msgspec
 import pytest
@@ -103,13 +104,11 @@ def answering(name: str) -> Scripted:
 
 
 @asynccontextmanager
-async def routing(*backends: Scripted, retries: int = 0) -> AsyncIterator[FallbackRouter]:
+async def routing(*backends: Scripted, **settings: Any) -> AsyncIterator[FallbackRouter]:
     config = ModelRouter(
         providers=Providers(local=Local(models=())),
         profiles={"chat_low_latency": tuple(f"{backend.name}/m" for backend in backends)},
-        first_token_timeout_s=0.2,
-        total_timeout_s=0.4,
-        retries=retries,
+        **({"retries": 0} | settings),
     )
     with TemporaryDirectory() as folder:
         weights = Weights(Path(folder))
@@ -148,7 +147,7 @@ async def test_a_candidate_that_fails_before_its_first_event_is_passed_over(
 async def test_a_candidate_that_says_nothing_is_passed_over_at_the_first_token_deadline() -> None:
     first, second = Scripted("one", waits=True), answering("two")
 
-    async with routing(first, second) as router:
+    async with routing(first, second, first_token_timeout_s=0.2) as router:
         events = await events_of(router)
 
     assert events[-1] == done("two")
@@ -183,7 +182,7 @@ async def test_r12_an_answer_without_its_end_is_cut() -> None:
 async def test_r13_an_answer_that_never_ends_meets_the_total_deadline() -> None:
     backend = Scripted("one", TextDelta(text="ye"), waits=True)
 
-    async with routing(backend) as router:
+    async with routing(backend, total_timeout_s=0.4) as router:
         with pytest.raises(UpstreamTimeout):
             await events_of(router)
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from blockbuster import blockbuster_ctx
 
 from sonia.tools import sandbox as sandbox_module
 from sonia.tools.bubblewrap import ENVIRONMENT, SandboxMissing
@@ -53,9 +54,9 @@ def descendants() -> set[psutil.Process]:
 
 
 async def gone(before: set[psutil.Process]) -> bool:
-    """Whether within two seconds no process is left that was not there before."""
+    """Whether no process is left that was not there before: what is killed takes a moment."""
     left = descendants() - before
-    _, alive = await asyncio.to_thread(psutil.wait_procs, left, timeout=2)
+    _, alive = await asyncio.to_thread(psutil.wait_procs, left, timeout=30)
     return not alive
 
 
@@ -64,21 +65,25 @@ def open_descriptors() -> int:
 
 
 @contextlib.asynccontextmanager
-async def lag() -> AsyncIterator[list[float]]:
-    """The longest time in seconds for which the event loop did nothing else."""
+async def busy() -> AsyncIterator[list[float]]:
+    """The longest time in seconds for which the event loop computed; it must never wait.
+
+    Processor time, which other programs on a loaded machine do not lengthen.
+    """
     worst = [0.0]
 
     async def beat() -> None:
         while True:
-            before_s = time.perf_counter()
+            before_s = time.thread_time()
             await asyncio.sleep(0.005)
-            worst[0] = max(worst[0], time.perf_counter() - before_s - 0.005)
+            worst[0] = max(worst[0], time.thread_time() - before_s)
 
-    beating = asyncio.create_task(beat())
-    try:
-        yield worst
-    finally:
-        beating.cancel()
+    with blockbuster_ctx("sonia.tools"):
+        beating = asyncio.create_task(beat())
+        try:
+            yield worst
+        finally:
+            beating.cancel()
 
 
 @pytest.fixture
@@ -307,17 +312,16 @@ async def test_t22_a_bubblewrap_that_fails_or_hangs_runs_nothing(
 
 async def test_t23_a_hang_is_killed_with_everything_it_started(sandbox: Sandbox) -> None:
     await sandbox.check()
-    before, started_s = descendants(), time.perf_counter()
+    before = descendants()
 
-    async with lag() as worst:
+    async with busy() as worst:
         ran = await sandbox.run(
-            "trap '' TERM HUP INT; (setsid sleep 60 &) ; echo on; sleep 60", 0.5
+            "trap '' TERM HUP INT; (setsid sleep 600 &) ; echo on; sleep 600", 1
         )
 
-    assert time.perf_counter() - started_s < 2.5
     assert ran.timed_out
     assert ran.stdout == "on\n"
-    assert ran.stopped == "it ran longer than 0.5 s"
+    assert ran.stopped == "it ran longer than 1 s"
     assert await gone(before)
     assert worst[0] < 0.05
 
@@ -325,7 +329,7 @@ async def test_t23_a_hang_is_killed_with_everything_it_started(sandbox: Sandbox)
 async def test_t23_what_was_left_in_the_background_ends_with_the_command(sandbox: Sandbox) -> None:
     before = descendants()
 
-    ran = await sandbox.run("sleep 60 & (setsid nohup sleep 60 &) ; echo started", 10)
+    ran = await sandbox.run("sleep 600 & (setsid nohup sleep 600 &) ; echo started", 100)
 
     assert (ran.stdout, ran.exit_code, ran.stopped) == ("started\n", 0, None)
     assert await gone(before)
@@ -336,8 +340,8 @@ async def test_t23_endless_output_is_cut_and_then_stopped(folder: Path) -> None:
     await sandbox.check()
     before = descendants()
 
-    async with lag() as worst:
-        ran = await sandbox.run("yes sonia; echo never", 10)
+    async with busy() as worst:
+        ran = await sandbox.run("yes sonia; echo never", 100)
 
     assert ran.stopped == "it wrote more than 4000000 bytes"
     assert len(ran.stdout) < 2_200
@@ -358,16 +362,15 @@ async def test_t23_long_output_keeps_its_beginning_and_its_end(folder: Path) -> 
 async def test_t23_a_crowd_of_processes_is_refused_or_ended(folder: Path) -> None:
     sandbox = Sandbox(folder, limits=Limits(processes=24))
     await sandbox.check()
-    before, started_s = descendants(), time.perf_counter()
+    before = descendants()
 
-    async with lag() as worst:
+    async with busy() as worst:
         ran = await sandbox.run(
-            "i=0; while [ $i -lt 60 ]; do sleep 5 & i=$((i+1)); done; wait; echo all", 3
+            "i=0; while [ $i -lt 60 ]; do sleep 600 & i=$((i+1)); done; wait; echo all", 100
         )
 
     assert "all" not in ran.stdout
     assert not ran.timed_out
-    assert time.perf_counter() - started_s < 5
     assert await gone(before)
     assert worst[0] < 0.05
 
@@ -390,17 +393,17 @@ async def test_t23_memory_files_and_scratch_are_bounded(folder: Path) -> None:
 
 
 async def test_t23_a_busy_loop_meets_its_processor_limit(folder: Path) -> None:
-    ran = await Sandbox(folder, limits=Limits(cpu_s=1)).run("while :; do :; done", 10)
+    ran = await Sandbox(folder, limits=Limits(cpu_s=1)).run("while :; do :; done", 100)
 
     assert ran.exit_code == 137
-    assert ran.duration_ms < 4_000
+    assert not ran.timed_out
 
 
 async def test_cancelling_kills_the_command(sandbox: Sandbox, folder: Path) -> None:
     await sandbox.check()
     before = descendants()
     os.mkfifo(folder / "begun")
-    running = asyncio.create_task(sandbox.run("echo yes > begun; sleep 60; touch survived", 60))
+    running = asyncio.create_task(sandbox.run("echo yes > begun; sleep 600; touch survived", 600))
     assert await asyncio.to_thread((folder / "begun").read_text) == "yes\n"
 
     running.cancel()

@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -177,8 +176,7 @@ def test_t26_a_folder_exchanged_for_a_link_during_the_call_leads_nowhere(
     racer = threading.Thread(target=race)
     racer.start()
     try:
-        end = time.monotonic() + 1.5
-        while time.monotonic() < end:
+        while sum(seen.values()) < 5_000 or min(seen.values()) < 100:
             try:
                 assert workspace.read("d/secret") == b"inside"
                 workspace.write(f"d/new{seen['inside'] % 50}", b"x", "append", None)
@@ -191,9 +189,6 @@ def test_t26_a_folder_exchanged_for_a_link_during_the_call_leads_nowhere(
         over.set()
         racer.join()
 
-    assert seen["inside"] > 10
-    assert seen["refused"] > 10
-    assert seen["swaps"] > 100
     assert sorted(path.name for path in tmp_path.iterdir()) == ["inside", "secret"]
     assert (tmp_path / "secret").read_bytes() == CANARY
 
