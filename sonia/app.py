@@ -162,6 +162,7 @@ async def open_sonia(config: Config, *, modules: Collection[str] = MODULES) -> A
             )
         )
         tools = await enter(open_tools(services.openclaw, control, db, config.workspace))
+        stack.callback(bus.subscribe(Forgotten, tools.forget))
         turns = await enter(
             open_turns(services.api_gateway, router=router, memory=memory, tools=tools, bus=bus)
         )

@@ -200,7 +200,7 @@ def _routes(sonia: Sonia, module: str) -> Router:
         case "voice":
             return voice_routes(sonia.voice, sonia.speech)
         case "tools":
-            return tools_routes(sonia.tools)
+            return tools_routes(sonia.tools, sonia.operator)
         case _:
             return control_routes(sonia.control, sonia.operator, sonia.tasks)
 

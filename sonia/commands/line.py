@@ -17,6 +17,7 @@ COMMANDS = (
     "status",
     "chat",
     "approvals",
+    "actions",
     "tasks",
     "models",
     "keys",

@@ -104,6 +104,22 @@ class Workspace:
         with self._folder(components(path), path) as folder:
             yield folder
 
+    @contextmanager
+    def folder_for(self, path: str) -> Iterator[int]:
+        """The folder that `path` is to be in, made with those on the way. Raises `PathRefused`."""
+        _name(path)
+        with _disk(path), self._folder(components(path)[:-1], path, make=True) as folder:
+            yield folder
+
+    def remove(self, path: str, expected: str) -> None:
+        """Unlink a file that is still what its digest says. Raises `FileChanged`."""
+        name = _name(path)
+        with _disk(path), self._folder(components(path)[:-1], path) as folder:
+            if _sha256(self._before(folder, name, path)[0]) != expected:
+                raise FileChanged(f"{path} changed meanwhile. Nothing was removed.")
+            os.unlink(name, dir_fd=folder)
+            os.fsync(folder)
+
     def list(self, path: str, limit: int) -> tuple[tuple[Listed, ...], int]:
         """The first `limit` names of a folder, sorted, and how many there are."""
         with self._folder(components(path), path) as folder:

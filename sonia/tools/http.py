@@ -9,6 +9,7 @@ from litestar import Response, Router, get, post
 from litestar.params import FromPath, JSONBody, QueryParameter
 from msgspec import Meta
 
+from sonia.control import Operator, operator_only
 from sonia.envelope import Envelope, answer
 from sonia.tools.interface import Call, Outcome, ToolInfo, Tools
 from sonia.types import ApprovalId, Value
@@ -51,8 +52,8 @@ class ExecutionLog(Value):
     actions: tuple[Outcome, ...]
 
 
-def routes(tools: Tools) -> Router:
-    """`/tools/…` for `tools`."""
+def routes(tools: Tools, operator: Operator) -> Router:
+    """`/tools/…` for `tools`; undoing needs the operator's token."""
 
     @get("/tools", operation_id="ListTools")
     async def catalogue() -> Envelope[ToolList]:
@@ -89,8 +90,19 @@ def routes(tools: Tools) -> Router:
         check_owners()
         return answer(ExecutionLog(actions=await tools.actions(limit)))
 
+    @post(
+        "/undo/{action_id:str}",
+        status_code=200,
+        guards=[operator_only(operator)],
+        operation_id="UndoAction",
+    )
+    async def undo(action_id: FromPath[str]) -> Envelope[Outcome]:
+        return answer(await tools.undo(action_id, by="operator"))
+
     return Router(
-        path="/tools", route_handlers=[catalogue, describe, execute, stats, log], tags=["tools"]
+        path="/tools",
+        route_handlers=[catalogue, describe, execute, undo, stats, log],
+        tags=["tools"],
     )
 
 

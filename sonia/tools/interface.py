@@ -13,7 +13,7 @@ from sonia.control import Decision, Plan, Tier
 from sonia.errors import Conflict, InvalidRequest, NotFound, SoniaError
 from sonia.types import ApprovalId, Origin, ToolSpec, Value
 
-Status = Literal["executed", "approval_required", "denied", "failed", "timeout"]
+Status = Literal["executed", "approval_required", "denied", "failed", "timeout", "undone"]
 
 
 class ToolNotFound(NotFound):
@@ -36,6 +36,10 @@ class ToolFailed(SoniaError):
     """The tool ran and could not do it; `message` says why, for the person and the model."""
 
 
+class NotUndoable(Conflict):
+    """It can't be taken back: it is no such action, too long ago, or undone already."""
+
+
 class FileChanged(Conflict):
     """A file is not what it was when the call was planned; nothing was done."""
 
@@ -45,7 +49,7 @@ class ToolInfo(Value):
 
     `brings` is the origin of what its results carry into a turn, None when that is Sonia's own
     word (a sum, the time): such a result makes nothing that follows more suspect. An `outbound`
-    tool sends its arguments off this machine.
+    tool sends its arguments off this machine; what one did that `undoes` can be taken back.
     """
 
     name: str
@@ -57,6 +61,7 @@ class ToolInfo(Value):
     aliases: tuple[str, ...] = ()
     brings: Origin | None = None
     outbound: bool = False
+    undoes: bool = False
 
 
 class Call(Value):
@@ -102,7 +107,8 @@ class ActionError(Value):
 class Outcome(Value):
     """What became of a call. `verification` says what was looked at afterwards and found.
 
-    `sent` is the receipt of what left this machine for it.
+    `sent` is the receipt of what left this machine for it. When it is `undone`, `result` says what
+    that came to.
     """
 
     action_id: str
@@ -119,6 +125,7 @@ class Outcome(Value):
     error: ActionError | None = None
     duration_ms: float = 0.0
     sent: tuple[Sent, ...] = ()
+    undoable: bool = False
 
 
 @runtime_checkable
@@ -163,6 +170,14 @@ class Tools(Protocol):
 
     async def withdraw(self, action_id: str) -> None:
         """Give up an action that still waits for its approval."""
+        ...
+
+    async def undo(self, action_id: str, *, by: str) -> Outcome:
+        """Make it as it was before, where the world allows it: for the person, never for a model.
+
+        Raises `ActionNotFound`, `NotUndoable`, and what the tool says when its files have changed
+        since; then nothing is changed.
+        """
         ...
 
     async def action(self, action_id: str) -> Outcome:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
 from sonia.forgetting import Key, Place, Scope, Whole
 from sonia.tools.interface import ActionError, Outcome
+from sonia.tools.trash import TRASH, held
 from sonia.types import rfc3339
 
 if TYPE_CHECKING:
@@ -46,6 +48,7 @@ class ActionsDone:
                 or scope.whole(session_id)
                 or (outcome and scope.theirs(session_id) and _mentioned(scope, outcome))
             ):
+                scope.actions.add(id_)
                 yield id_, id_
 
     def erase(self, c: apsw.Connection, keys: Sequence[Key], scope: Scope) -> dict[str, int]:
@@ -88,4 +91,48 @@ def _until(scope: Scope) -> str | None:
     return rfc3339(EPOCH + dt.timedelta(microseconds=scope.until))
 
 
-PLACES: tuple[Place, ...] = (ActionsDone(),)
+class Undo:
+    """What undoing needs of files that were changed, and what is in the trash."""
+
+    name = "undo"
+
+    def everything(self, c: apsw.Connection) -> Iterable[tuple[Key, str]]:
+        """Every row."""
+        yield from cast(Any, c.execute("SELECT action_id, action_id FROM tools_undo"))
+
+    def wholes(self, c: apsw.Connection) -> Iterable[tuple[Whole, str]]:
+        """None of its own."""
+        return ()
+
+    def concerned(self, c: apsw.Connection, scope: Scope) -> Iterable[tuple[Key, str]]:
+        """Those of the actions that are forgotten, and those whose files hold the words."""
+        rows = c.execute(
+            "SELECT u.action_id, u.kept, u.before, a.session_id FROM tools_undo AS u "
+            "LEFT JOIN tools_actions AS a ON a.id = u.action_id "
+            "WHERE :until IS NULL OR u.created_at <= :until",
+            {"until": _until(scope)},
+        )
+        trash = Path(c.filename).parent / TRASH
+        for id_, kept, before, session_id in cast("Iterable[Any]", rows):
+            if id_ in scope.actions or (
+                scope.theirs(session_id)
+                and (
+                    _mentioned(scope, kept)
+                    or (before is not None and _said(scope, before))
+                    or any(_said(scope, text) for text in held(trash / id_))
+                )
+            ):
+                yield id_, id_
+
+    def erase(self, c: apsw.Connection, keys: Sequence[Key], scope: Scope) -> dict[str, int]:
+        """They can't be undone any more; the trash is emptied of them when that is told."""
+        c.executemany("DELETE FROM tools_undo WHERE action_id = ?", [(key,) for key in keys])
+        return {"undo": len(keys)}
+
+
+def _said(scope: Scope, content: bytes) -> bool:
+    text = content.decode("utf-8", "replace")
+    return scope.entity.within(text) or scope.phrases.within(text)
+
+
+PLACES: tuple[Place, ...] = (ActionsDone(), Undo())

@@ -15,6 +15,7 @@ from sonia.errors import SoniaError
 from sonia.log import get_logger
 from sonia.tools.attempt import Ending, attempt, failure
 from sonia.tools.interface import ActionError, Outcome
+from sonia.tools.journal import Journal
 from sonia.tools.store import Actions, clean
 from sonia.tools.tasks import Tasks
 from sonia.tools.tool import Grant
@@ -33,10 +34,18 @@ STOPPED = Ending(
 class Runner:
     """Runs what was decided, and writes down what was. `tasks` outlives every caller."""
 
-    def __init__(self, config: OpenClaw, control: Control, actions: Actions, tasks: Tasks) -> None:
+    def __init__(
+        self,
+        config: OpenClaw,
+        control: Control,
+        actions: Actions,
+        journal: Journal,
+        tasks: Tasks,
+    ) -> None:
         self._config = config
         self._control = control
         self._actions = actions
+        self._journal = journal
         self._tasks = tasks
         self._log = get_logger("openclaw")
 
@@ -47,13 +56,18 @@ class Runner:
         tool, and that is written down too.
         """
         started_s = time.perf_counter()
-        grant = Grant(digests=action.prepared.plan.digests, timeout_s=self._timeout_s(action))
+        grant = Grant(
+            digests=action.prepared.plan.digests,
+            timeout_s=self._timeout_s(action),
+            action_id=action.id,
+        )
         try:
             if decision.risk_tier >= RISKY_TIER:
                 await self._announce(action, decision)
                 before = None
             else:
                 before = self._tasks.begin(self._note("tool.started", _account(action)))
+            await self._keep(action, grant)
             ending = await attempt(action.prepared, grant, self._config.max_output_bytes)
             if before:
                 await before
@@ -76,6 +90,13 @@ class Runner:
             self._log.error("outcome not stored", action_id=action.id, why=error.message)
         return outcome
 
+    async def _keep(self, action: Action, grant: Grant) -> None:
+        """Write down what undoing will need, before there is anything to undo."""
+        tool = action.prepared.tool
+        if tool.undoes:
+            kept = await tool.keep(action.prepared.args, grant)
+            await self._journal.add(action.id, tool.name, kept)
+
     async def _announce(self, action: Action, decision: Decision) -> None:
         provisional = outcome_of(action, decision, STOPPED)
         await asyncio.gather(
@@ -90,6 +111,7 @@ class Runner:
             outcome_of(action, decision, ending),
             duration_ms=round((time.perf_counter() - started_s) * 1000, 2),
             sent=grant.receipt.sent(),
+            undoable=action.prepared.tool.undoes and ending.status == "executed",
         )
         account = {
             "action_id": action.id,

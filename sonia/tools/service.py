@@ -15,17 +15,21 @@ import msgspec
 from sonia.config import OpenClaw
 from sonia.control import Control, Decision, Plan
 from sonia.errors import ConfigurationError, PolicyDenied, SoniaError, Unavailable
+from sonia.events import Forgotten
 from sonia.tools.attempt import Ending, failure
 from sonia.tools.builtin import builtin_tools
 from sonia.tools.catalogue import Catalogue
 from sonia.tools.files import Workspace
 from sonia.tools.followup import FollowUp
 from sonia.tools.interface import ActionError, ArgumentsInvalid, Call, Outcome, ToolInfo
+from sonia.tools.journal import Journal
 from sonia.tools.network import GuardedClient, Reach
 from sonia.tools.runner import Runner, outcome_of
 from sonia.tools.sandbox import Limits, Sandbox
 from sonia.tools.store import Actions, Claim
 from sonia.tools.tasks import Tasks
+from sonia.tools.trash import TRASH, Trash
+from sonia.tools.undoing import Undoing
 from sonia.tools.waiting import Action, Waiting
 from sonia.types import Origin, ToolSpec, new_id
 
@@ -48,19 +52,22 @@ class GuardedTools:
         workspace: Workspace,
         sandbox: Sandbox,
         client: GuardedClient,
+        trash: Trash,
+        journal: Journal,
     ) -> None:
         self._control = control
         self._actions = actions
         self._workspace = workspace
         self._sandbox = sandbox
         self._catalogue = Catalogue(
-            builtin_tools(workspace, sandbox, client, config.search_url),
+            builtin_tools(workspace, sandbox, client, trash, config.search_url),
             timeout_s=config.timeout_s,
             folder=workspace.root,
         )
         self._waiting = Waiting()
-        self._runner = Runner(config, control, actions, tasks)
+        self._runner = Runner(config, control, actions, journal, tasks)
         self._followup = FollowUp(control, self._catalogue, self._runner, self._waiting, tasks)
+        self._undoing = Undoing(control, self._catalogue, actions, journal, trash, tasks)
         self._keys: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._calls: set[asyncio.Task[Outcome]] = set()
         self._closed = False
@@ -201,6 +208,19 @@ class GuardedTools:
         else:
             await self._actions.find(action_id)
 
+    async def undo(self, action_id: str, *, by: str) -> Outcome:
+        if self._closed:
+            raise Unavailable("Sonia is stopping.")
+        return await self._undoing.undo(action_id, by)
+
+    async def tidy(self) -> None:
+        """Let go of what is too old to be undone; `open_tools` calls it."""
+        await self._undoing.tidy()
+
+    async def forget(self, fact: Forgotten) -> None:
+        """What the trash kept of what is forgotten goes too."""
+        await self._undoing.forget(fact)
+
     async def action(self, action_id: str) -> Outcome:
         action = self._waiting.find(action_id)
         if action and action.outcome:
@@ -266,7 +286,11 @@ async def open_tools(
     await asyncio.to_thread(files.prepare)
     await actions.settle_left_over()
     async with Tasks() as tasks:
-        tools = GuardedTools(config, control, actions, tasks, files, sandbox, client)
+        trash = Trash(hidden / TRASH, files)
+        tools = GuardedTools(
+            config, control, actions, tasks, files, sandbox, client, trash, Journal(db)
+        )
+        tasks.begin(tools.tidy())
         try:
             yield tools
         finally:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import re
+from collections.abc import Coroutine
 from typing import Any, ClassVar, Generic, TypeVar
 
 import msgspec
@@ -14,6 +16,7 @@ from sonia.tools.network.receipt import Receipt
 from sonia.types import Origin, Value
 
 A = TypeVar("A", bound="Arguments")
+R = TypeVar("R")
 
 _UNKNOWN = re.compile(r"unknown field `([^`]*)`")
 _MISSING = re.compile(r"missing required field `([^`]*)`")
@@ -39,12 +42,20 @@ class Intent(Value):
 class Grant(Value):
     """What a run may rely on: the files as they were when it was decided, and its time.
 
-    What leaves this machine goes on the `receipt`.
+    What leaves this machine goes on the `receipt`; `action_id` is what it will be undone by.
     """
 
     digests: dict[str, str]
     timeout_s: float
     receipt: Receipt = msgspec.field(default_factory=Receipt)
+    action_id: str = ""
+
+
+class Kept(Value):
+    """What undoing needs, taken before the effect. `before` is what a file held."""
+
+    facts: dict[str, Any]
+    before: bytes | None = None
 
 
 class TimedOut(ToolFailed):
@@ -55,6 +66,7 @@ class Tool(Generic[A]):
     """One thing Sonia can do. Subclass it, set the class variables, write the verbs.
 
     `keeps_time` is true when `run` ends by itself at `grant.timeout_s`, raising `TimedOut`.
+    One that `undoes` has `keep` and `undo` too.
     """
 
     name: ClassVar[str]
@@ -65,6 +77,7 @@ class Tool(Generic[A]):
     aliases: ClassVar[tuple[str, ...]] = ()
     brings: ClassVar[Origin | None] = None
     outbound: ClassVar[bool] = False
+    undoes: ClassVar[bool] = False
     keeps_time: ClassVar[bool] = False
 
     async def ready(self) -> None:
@@ -82,9 +95,31 @@ class Tool(Generic[A]):
         """Look whether it happened: at least `{"ok": bool}`, None when there is nothing to see."""
         return None
 
+    async def keep(self, args: A, grant: Grant) -> Kept:
+        """What `undo` will need; written down before `run`."""
+        raise NotImplementedError
+
+    async def undo(self, kept: Kept) -> dict[str, Any]:
+        """Make it as it was, and say what that came to.
+
+        Raises a `SoniaError` when the world has moved on; then nothing has changed.
+        """
+        raise NotImplementedError
+
     def timeout_s(self, args: A) -> float | None:
         """The time that the arguments ask for, if they do."""
         return None
+
+
+async def finished(work: Coroutine[Any, Any, R]) -> R:
+    """Do `work` to its end, even when who waits is cancelled: nothing is said to be undone before
+    it is."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    finally:
+        if not task.done():
+            await asyncio.wait([task])
 
 
 def schema(kind: type[Arguments]) -> dict[str, Any]:
@@ -111,6 +146,7 @@ def info(tool: Tool[Any], timeout_s: float) -> ToolInfo:
         aliases=tool.aliases,
         brings=tool.brings,
         outbound=tool.outbound,
+        undoes=tool.undoes,
     )
 
 

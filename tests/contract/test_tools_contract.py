@@ -73,7 +73,7 @@ async def test_the_same_call_has_the_same_plan(tools: Tools) -> None:
     )
 
     assert named == aliased
-    assert named.arguments == {"path": "a", "content": "x", "mode": "replace"}
+    assert named.arguments == {"path": "a", "content": "x", "mode": "replace", "find": None}
 
 
 async def test_planning_runs_nothing_and_asks_nobody(control: Control, tools: Tools) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from litestar import Litestar
 from litestar.testing import AsyncTestClient
 
 from sonia.config import EvaOs, OpenClaw
-from sonia.control import open_control
+from sonia.control import open_control, open_operator, read_token
 from sonia.db import open_database
 from sonia.envelope import exception_handlers
 from sonia.tools import open_tools, routes
@@ -26,7 +27,8 @@ async def client(tmp_path: Path) -> AsyncIterator[AsyncTestClient[Litestar]]:
         open_control(EvaOs(), db) as control,
         open_tools(OpenClaw(), control, db, tmp_path / "workspace") as tools,
     ):
-        app = Litestar([routes(tools)], exception_handlers=exception_handlers())
+        operator = await asyncio.to_thread(open_operator, tmp_path / "data")
+        app = Litestar([routes(tools, operator)], exception_handlers=exception_handlers())
         async with AsyncTestClient(app) as opened:
             yield opened
 
@@ -41,8 +43,9 @@ async def test_the_catalogue_says_what_each_tool_takes(client: AsyncTestClient[L
 
     tools = {tool["name"]: tool for tool in answer["data"]["tools"]}
     assert sorted(tools) == [
-        "browser.open", "file.list", "file.read", "file.search", "file.write", "math.evaluate",
-        "notification.send", "process.list", "shell.run", "system.info", "web.fetch", "web.search",
+        "browser.open", "file.delete", "file.list", "file.read", "file.search", "file.write",
+        "math.evaluate", "notification.send", "process.list", "shell.run", "system.info",
+        "web.fetch", "web.search",
     ]  # fmt: skip
     assert tools["file.write"]["risk_tier"] == 2
     for tool in tools.values():
@@ -147,3 +150,15 @@ async def test_what_was_done_is_counted_and_listed_newest_first(
     assert [action["tool"] for action in log] == ["shell.run"]
     for limit in ("0", "1001", "x"):
         assert (await client.get(f"/tools/logs/execution?limit={limit}")).status_code == 400
+
+
+async def test_undoing_needs_the_operators_token(
+    client: AsyncTestClient[Litestar], tmp_path: Path
+) -> None:
+    token = (await asyncio.to_thread(read_token, tmp_path / "data")).reveal()
+
+    bare = await client.post("/tools/undo/act_none")
+    named = await client.post("/tools/undo/act_none", headers={"Authorization": f"Bearer {token}"})
+
+    assert bare.status_code == 401
+    assert named.status_code == 404

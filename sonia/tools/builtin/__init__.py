@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sonia.tools.builtin.browser_open import BrowserOpen
+from sonia.tools.builtin.file_delete import FileDelete
 from sonia.tools.builtin.file_list import FileList
 from sonia.tools.builtin.file_read import FileRead
 from sonia.tools.builtin.file_search import FileSearch
@@ -20,10 +21,11 @@ from sonia.tools.files import Workspace
 from sonia.tools.network import GuardedClient
 from sonia.tools.sandbox import Sandbox
 from sonia.tools.tool import Tool
+from sonia.tools.trash import Trash
 
 
 def builtin_tools(
-    workspace: Workspace, sandbox: Sandbox, client: GuardedClient, search_url: str
+    workspace: Workspace, sandbox: Sandbox, client: GuardedClient, trash: Trash, search_url: str
 ) -> tuple[Tool[Any], ...]:
     """All of them, for one workspace and one way out."""
     return (
@@ -31,6 +33,7 @@ def builtin_tools(
         FileList(workspace),
         FileSearch(workspace),
         FileWrite(workspace),
+        FileDelete(trash),
         ShellRun(sandbox, workspace),
         SystemInfo(workspace.root),
         MathEvaluate(),
