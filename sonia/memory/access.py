@@ -7,7 +7,6 @@ What was not written when Sonia crashed is lost: it was a hint, not something th
 from __future__ import annotations
 
 import datetime as dt
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -18,7 +17,7 @@ import apsw
 
 from sonia.db import Database
 from sonia.errors import SoniaError
-from sonia.memory.columns import micros, moment
+from sonia.memory.columns import micros, moment, to_json
 from sonia.memory.following import Follower
 from sonia.types import MemoryId
 
@@ -77,7 +76,7 @@ def add(
         "accesses = accesses * pow(0.5, max(excluded.last_at - last_at, 0) / :half_life) "
         "+ excluded.accesses, last_at = max(last_at, excluded.last_at)",
         {
-            "touched": json.dumps(touched),
+            "touched": to_json(touched),
             "at": micros(at),
             "half_life": half_life_days * DAY_US,
         },
@@ -92,7 +91,7 @@ def accesses(
         "SELECT number, accesses * pow(0.5, max(:at - last_at, 0) / :half_life) "
         "FROM memory_access WHERE number IN (SELECT value FROM json_each(:numbers))",
         {
-            "numbers": json.dumps(numbers),
+            "numbers": to_json(numbers),
             "at": micros(at),
             "half_life": half_life_days * DAY_US,
         },
@@ -105,6 +104,6 @@ def last_used(c: apsw.Connection, numbers: Sequence[int]) -> dict[int, dt.dateti
     rows = c.execute(
         "SELECT number, last_at FROM memory_access "
         "WHERE number IN (SELECT value FROM json_each(?))",
-        (json.dumps(numbers),),
+        (to_json(numbers),),
     )
     return {cast(int, number): moment(cast(int, at)) for number, at in rows}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -23,7 +23,7 @@ def moment(micros_utc: int) -> dt.datetime:
     return EPOCH + micros_utc * MICROSECOND
 
 
-def to_json(data: dict[str, Any]) -> str:
+def to_json(data: Mapping[Any, Any] | Sequence[Any]) -> str:
     """JSON text of a checked value."""
     return msgspec.json.encode(data).decode()
 

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from sonia.config import MemoryEngine
 from sonia.memory import ranking, store
+from sonia.memory.counting import Texts
 from sonia.memory.interface import Query
-from sonia.memory.ranking import Bm25, Corpus, Words
+from sonia.memory.ranking import Bm25, Corpus
 from sonia.memory.store import Candidate
-from sonia.memory.text import TextIndex, counted, only_function_words, terms
+from sonia.memory.text import TextIndex, only_function_words, terms
 
 MOST_CANDIDATES = 4_096
 SCAN_ROWS = 10_000  # what is read of the table when the text index does not hold it (yet)
@@ -52,7 +53,6 @@ class Candidates(msgspec.Struct, frozen=True):
     cosines: dict[int, float]
     corpus: Corpus
     replaced: frozenset[int]
-    words: dict[int, Words]
 
 
 def gathered(c: apsw.Connection, search: Search) -> Candidates:
@@ -73,7 +73,7 @@ def gathered(c: apsw.Connection, search: Search) -> Candidates:
         pool = store.candidates(c, numbers, query, search.at)
         exhausted = len(text) < limit and len(near) < limit
         if len(pool) >= query.limit or exhausted or limit >= MOST_CANDIDATES:
-            return Candidates(pool, cosines, corpus, replaced, {})
+            return Candidates(pool, cosines, corpus, replaced)
         limit = min(limit * 4, MOST_CANDIDATES)
 
 
@@ -104,24 +104,20 @@ def _by_words(
         fresh = {n: entry.content for n, entry in store.seen(c, newest, query, at).items()}
     fresh.update(then)
     every = counts_every(search, asked)
-    new = {number: counted(content, every=every) for number, content in fresh.items()}
+    new = Texts(fresh.values(), every=every)
     held = index.search(asked, query, limit + len(new)) if index is not None and asked else []
-    corpus = _corpus(index, list(new.values()))
-    scores = ranking.bm25(dict.fromkeys(asked, 1.0), list(new.values()), corpus, knobs(search))
-    scored = [(number, score) for number, score in held if number not in new]
-    scored += [(n, score) for n, score in zip(new, scores.tolist(), strict=True) if score > 0]
+    corpus = _corpus(index, new)
+    scores = ranking.bm25(dict.fromkeys(asked, 1.0), new, corpus, knobs(search))
+    scored = [(number, score) for number, score in held if number not in fresh]
+    scored += [(n, score) for n, score in zip(fresh, scores.tolist(), strict=True) if score > 0]
     scored.sort(key=lambda item: (-item[1], -item[0]))
     return [number for number, _ in scored[:limit]], corpus
 
 
-def _corpus(index: TextIndex | None, new: Sequence[Words]) -> Corpus:
-    known: dict[str, int] = {}
-
+def _corpus(index: TextIndex | None, new: Texts) -> Corpus:
     def frequency(word: str) -> int:
-        if word not in known:
-            held = index.frequency(word) if index is not None else 0
-            known[word] = held + sum(word in text.counts for text in new)
-        return known[word]
+        held = index.frequency(word) if index is not None else 0
+        return held + (new.within(word) if len(new) else 0)
 
     return Corpus(frequency, (index.documents if index is not None else 0) + len(new))
 

@@ -176,15 +176,11 @@ class Mirror:
         self, vector: NDArray[np.float32], query: Query, examine: int
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Numbers and cosines, closest first, of the `examine` that look closest."""
-        blocks = list(self._blocks.items())
-        code = _coded(vector[np.newaxis])
-        numbers, distances = self._look(blocks, code, self._narrow(query))
-        chosen = _least(distances, examine, 64 * len(code))
-        candidates = numbers[chosen]
+        blocks = dict(self._blocks)
+        candidates = self._look(blocks, _coded(vector[np.newaxis]), self._narrow(query), examine)
         cosines = np.empty(len(candidates), np.float32)
-        by_index = dict(blocks)
         for index, at in _grouped(candidates):
-            halves = by_index[index].halves[candidates[at] % BLOCK]
+            halves = blocks[index].halves[candidates[at] % BLOCK]
             cosines[at] = halves.astype(np.float32) @ vector
         order = np.lexsort((-candidates, -cosines))
         return candidates[order], cosines[order]
@@ -192,14 +188,14 @@ class Mirror:
     def vectors(self, numbers: Sequence[int]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Those of these that can be found, and their vectors in half precision."""
         asked = np.array(numbers, np.int64)
-        found, made = [np.empty(0, np.int64)], [np.empty((0, self.dimensions), np.float32)]
+        live = np.zeros(len(asked), np.bool_)
+        made = np.empty((len(asked), self.dimensions), np.float16)
         for index, at in _grouped(asked):
             if (block := self._blocks.get(index)) is not None:
                 slots = asked[at] % BLOCK
-                live = block.live[slots]
-                found.append(asked[at][live])
-                made.append(block.halves[slots[live]].astype(np.float32))
-        return np.concatenate(found), np.concatenate(made)
+                live[at] = block.live[slots]
+                made[at] = block.halves[slots]
+        return asked[live], made[live].astype(np.float32)
 
     def _narrow(self, query: Query) -> _Narrow:
         unknown = NOBODY - 1
@@ -214,28 +210,61 @@ class Mirror:
         )
 
     def _look(
-        self, blocks: list[tuple[int, _Block]], code: NDArray[np.uint64], narrow: _Narrow
-    ) -> tuple[NDArray[np.int64], NDArray[np.uint16]]:
-        """The numbers of all that the query narrows to, and their coarse distances."""
-        numbers = [np.empty(0, np.int64)]
-        distances = [np.empty(0, np.uint16)]
-        differing = np.empty((len(code), BLOCK), np.uint64)
-        counted = np.empty((len(code), BLOCK), np.uint8)
-        for index, block in blocks:
-            slots = np.flatnonzero(_matching(block, narrow))
-            few = len(slots) < block.used // 4
-            codes = block.codes[:, slots] if few else block.codes[:, : block.used]
-            width = codes.shape[1]
-            np.bitwise_xor(codes, code, out=differing[:, :width])
-            np.bitwise_count(differing[:, :width], out=counted[:, :width])
-            distance = np.add.reduce(counted[:, :width], axis=0, dtype=np.uint16)
-            distances.append(distance if few or len(slots) == width else distance[slots])
-            numbers.append(slots + index * BLOCK)
-        return np.concatenate(numbers), np.concatenate(distances)
+        self,
+        blocks: dict[int, _Block],
+        code: NDArray[np.uint64],
+        narrow: _Narrow,
+        examine: int,
+    ) -> NDArray[np.int64]:
+        """The numbers of about `examine` that differ least, of all that the query narrows to."""
+        far = 64 * len(code) + 1
+        bases = [index * BLOCK for index in blocks]
+        sizes = [block.used for block in blocks.values()]
+        starts = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
+        distances = np.empty(int(starts[-1]), np.uint16)
+        work = _Work(len(code))
+        for start, size, block in zip(starts.tolist(), sizes, blocks.values(), strict=False):
+            mask = _matching(block, narrow, size)
+            work.differences(
+                block.codes[:, :size], code, mask, far, distances[start : start + size]
+            )
+        chosen = _least(distances, examine, far)
+        which = np.searchsorted(starts, chosen, side="right") - 1
+        numbers: NDArray[np.int64] = chosen - starts[which] + np.array(bases, np.int64)[which]
+        return numbers
 
 
-def _matching(block: _Block, narrow: _Narrow) -> NDArray[np.bool_]:
-    used = block.used
+class _Work:
+    """Room for counting differing bits, used again for each block."""
+
+    def __init__(self, words: int) -> None:
+        self._differing = np.empty((words, BLOCK), np.uint64)
+        self._counted = np.empty((words, BLOCK), np.uint8)
+
+    def differences(
+        self,
+        codes: NDArray[np.uint64],
+        code: NDArray[np.uint64],
+        mask: NDArray[np.bool_],
+        far: int,
+        into: NDArray[np.uint16],
+    ) -> None:
+        """In how many bits each of the codes in the mask differs; `far` for the others."""
+        slots: NDArray[np.int64] | slice = slice(None)
+        if not mask.all():
+            into[:] = far
+            slots = np.flatnonzero(mask)
+            if 4 * len(slots) < len(mask):  # so few are gathered faster than all are counted
+                codes = codes[:, slots]
+        size = codes.shape[1]
+        differing, counted = self._differing[:, :size], self._counted[:, :size]
+        np.bitwise_xor(codes, code, out=differing)
+        np.bitwise_count(differing, out=counted)
+        found = np.add.reduce(counted, axis=0, dtype=np.uint16)
+        into[slots] = found[slots] if size == len(into) else found
+
+
+def _matching(block: _Block, narrow: _Narrow, used: int) -> NDArray[np.bool_]:
     mask = block.live[:used]
     if narrow.user is not None:
         mask = mask & (block.user[:used] == narrow.user)
@@ -260,17 +289,22 @@ def _coded(vectors: NDArray[np.float32]) -> NDArray[np.uint64]:
 
 def _to_words(packed: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Padded to whole 64-bit words."""
-    return np.pad(packed, ((0, 0), (0, -packed.shape[1] % 8)))
+    missing = -packed.shape[1] % 8
+    return np.pad(packed, ((0, 0), (0, missing))) if missing else packed
 
 
-def _least(distances: NDArray[np.uint16], examine: int, most: int) -> NDArray[np.int64]:
-    """Where the `examine` smallest are, with what ties with the last of them, within reason."""
-    if len(distances) <= examine:
-        return np.arange(len(distances))
-    up_to = np.bincount(distances, minlength=most + 1).cumsum()
-    last = int(np.searchsorted(up_to, examine))
-    if up_to[last] <= TIES * examine:
-        return np.flatnonzero(distances <= last)
+def _least(distances: NDArray[np.uint16], examine: int, far: int) -> NDArray[np.int64]:
+    """Where the `examine` smallest below `far` are, with what ties with the last, within reason."""
+    last, high = 0, far - 1
+    while last < high:  # a few comparisons are faster than any sorting
+        middle = (last + high) // 2
+        if np.count_nonzero(distances <= middle) < examine:
+            last = middle + 1
+        else:
+            high = middle
+    chosen = np.flatnonzero(distances <= last)
+    if len(chosen) <= TIES * examine:
+        return chosen
     closer = np.flatnonzero(distances < last)
     tied = np.flatnonzero(distances == last)
     return np.concatenate([closer, tied[len(closer) - examine :]])
@@ -280,5 +314,9 @@ def _grouped(numbers: NDArray[np.int64]) -> list[tuple[int, NDArray[np.int64]]]:
     """Each block's index, and where in `numbers` those in it are."""
     indexes = numbers // BLOCK
     order = np.argsort(indexes, kind="stable")
-    found, starts = np.unique(indexes[order], return_index=True)
-    return list(zip(found.tolist(), np.split(order, starts[1:]), strict=True)) if len(found) else []
+    starts = np.flatnonzero(np.diff(indexes[order], prepend=-1)).tolist()
+    ends = [*starts[1:], len(numbers)]
+    return [
+        (int(indexes[order[start]]), order[start:end])
+        for start, end in zip(starts, ends, strict=False)
+    ]

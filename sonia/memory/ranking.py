@@ -9,12 +9,13 @@ words that were asked for. The weights are fixed here; `benchmarks/retrieval.py`
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
+
+from sonia.memory.counting import Floats, Texts
 
 VECTOR = 2.0  # what a cosine of 1 weighs beside the best words
 FEEDBACK = 0.8  # when the best are as good as can be; less when they are not
@@ -31,8 +32,6 @@ ALIKE = 0.9  # from this cosine on, a memory repeats another
 # them and of conversations that don't.
 FIT = (-5.86, 5.39, 4.78)  # constant, words, cosine
 
-Floats = NDArray[np.float64]
-
 
 class Bm25(msgspec.Struct, frozen=True):
     """Robertson and Zaragoza, 2009. `k1`: how soon a repeated word stops counting; `b`: how
@@ -42,36 +41,33 @@ class Bm25(msgspec.Struct, frozen=True):
     b: float = 0.75
 
 
-class Words(msgspec.Struct, frozen=True):
-    """How often each word is in a text, and how many there are."""
-
-    counts: Mapping[str, int]
-    length: int
-
-
 class Corpus(msgspec.Struct, frozen=True):
     """What the words' rarity is taken from: `frequency` is in how many of `documents` a word is."""
 
     frequency: Callable[[str], int]
     documents: int
 
-    def rarity(self, word: str) -> float:
-        """Inverse document frequency, as Lucene and tantivy compute it; never negative."""
-        within = min(self.frequency(word), self.documents)
-        return math.log(1 + (self.documents - within + 0.5) / (within + 0.5))
+    def rarities(self, words: Sequence[str]) -> Floats:
+        """Inverse document frequencies, as Lucene and tantivy compute them; never negative."""
+        within = np.array([self.frequency(word) for word in words], float)
+        within = np.minimum(within, self.documents)
+        rarities: Floats = np.log(1 + (self.documents - within + 0.5) / (within + 0.5))
+        return rarities
 
 
-def recency(age_days: float, half_life_days: float) -> float:
+def recency(age_days: Floats, half_life_days: Floats) -> Floats:
     """In (0, 1]: 1 for now or later, halved with every half-life."""
-    return float(0.5 ** (max(age_days, 0.0) / half_life_days))
+    fresh: Floats = 0.5 ** (np.maximum(age_days, 0.0) / half_life_days)
+    return fresh
 
 
-def reinforcement(relevance: float, accesses: float) -> float:
+def reinforcement(relevance: Floats, accesses: Floats) -> Floats:
     """In [0, `relevance`]: what a memory gains by having been used, more slowly with every time.
 
     As a share of its own relevance: what has little to do with the question gains little.
     """
-    return relevance * math.log1p(min(accesses, USED_MUCH)) / math.log1p(USED_MUCH)
+    gained: Floats = relevance * np.log1p(np.minimum(accesses, USED_MUCH)) / math.log1p(USED_MUCH)
+    return gained
 
 
 def by_place(numbers: Sequence[int]) -> dict[int, float]:
@@ -79,26 +75,25 @@ def by_place(numbers: Sequence[int]) -> dict[int, float]:
     return {number: 1 / place for place, number in enumerate(numbers, 1)}
 
 
-def bm25(asked: Mapping[str, float], texts: Sequence[Words], corpus: Corpus, knobs: Bm25) -> Floats:
+def bm25(asked: Mapping[str, float], texts: Texts, corpus: Corpus, knobs: Bm25) -> Floats:
     """The score of each text for the words `asked`, each with a weight of its own.
 
     The average length is taken from the texts at hand.
     """
-    if not texts:
-        return np.zeros(0)
-    lengths = np.array([text.length for text in texts], float)
-    norms = knobs.k1 * (1 - knobs.b + knobs.b * lengths / (lengths.mean() or 1.0))
-    scores = np.zeros(len(texts))
-    for word, weight in asked.items():
-        found = np.array([text.counts.get(word, 0) for text in texts], float)
-        share = found * (knobs.k1 + 1) / np.maximum(found + norms, 1e-9)
-        scores += weight * corpus.rarity(word) * share
+    if not len(texts) or not asked:
+        return np.zeros(len(texts))
+    norms = knobs.k1 * (1 - knobs.b + knobs.b * texts.lengths / (texts.lengths.mean() or 1.0))
+    found = texts.counts(list(asked))
+    shares = found * (knobs.k1 + 1) / np.maximum(found + norms[:, np.newaxis], 1e-9)
+    weights = np.array(list(asked.values())) * corpus.rarities(list(asked))
+    scores: Floats = shares @ weights
     return scores
 
 
 def most(asked: Mapping[str, float], corpus: Corpus, knobs: Bm25) -> float:
     """What no text's score for these words can reach; above 0."""
-    return sum(w * corpus.rarity(word) for word, w in asked.items()) * (knobs.k1 + 1) or 1.0
+    weights = np.array(list(asked.values())) * corpus.rarities(list(asked))
+    return float(weights.sum()) * (knobs.k1 + 1) or 1.0
 
 
 def fits(covered: Floats, cosines: Floats) -> Floats:
@@ -125,29 +120,25 @@ def share(scores: Floats) -> Floats:
     return np.maximum(scores, 0.0) / most if most > 0 else np.zeros(len(scores))
 
 
-def feedback(best: Sequence[tuple[Words, float]], corpus: Corpus) -> dict[str, float]:
-    """The words that the `best` candidates, each with its score, are about, and their weights.
+def feedback(texts: Texts, best: Mapping[int, float], corpus: Corpus) -> dict[str, float]:
+    """The words that the `best` candidates, by their index, are about, and their weights.
 
-    Relevance-model feedback (Lavrenko and Croft, SIGIR 2001), with each word's rarity.
+    Each candidate comes with its score. Relevance-model feedback (Lavrenko and Croft, SIGIR
+    2001), with each word's rarity.
     """
-    weights: Counter[str] = Counter()
-    for text, score in best:
-        for word, count in text.counts.items():
-            weights[word] += score * count / max(text.length, 1)  # type: ignore[assignment]
-    told = {
-        word: weight * corpus.rarity(word)
-        for word, weight in weights.items()
-        if corpus.frequency(word) > 1
-    }
-    return dict(sorted(told.items(), key=lambda item: (-item[1], item[0]))[:FEEDBACK_WORDS])
+    told = {word: weight for word, weight in texts.told(best).items() if corpus.frequency(word) > 1}
+    weights = np.array(list(told.values())) * corpus.rarities(list(told))
+    weighed = zip(told, weights.tolist(), strict=True)
+    return dict(sorted(weighed, key=lambda item: (-item[1], item[0]))[:FEEDBACK_WORDS])
 
 
-def borrowed(scores: Floats, around: Sequence[Mapping[int, int]]) -> Floats:
+def borrowed(scores: Floats, beside: Mapping[tuple[int, int], int]) -> Floats:
     """What each candidate gets of those around it.
 
-    `around` says per candidate where (-2, -1, 1, 2) which candidate stands, by its index.
+    `beside` says of a candidate and a place beside it (-2, -1, 1, 2) which candidate stands
+    there, all by their index.
     """
     got = np.zeros(len(scores))
-    for index, beside in enumerate(around):
-        got[index] = sum(BESIDE[place] * scores[other] for place, other in beside.items())
+    for (index, place), other in beside.items():
+        got[index] += BESIDE[place] * scores[other]
     return got

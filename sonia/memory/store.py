@@ -6,7 +6,6 @@ A memory has an opaque `id` for the world and a `number` for the derived indexes
 from __future__ import annotations
 
 import datetime as dt
-import json
 from collections.abc import Sequence
 from typing import Any, Literal, cast
 
@@ -16,7 +15,7 @@ import msgspec
 from sonia.errors import InvalidRequest
 from sonia.integrity import report
 from sonia.memory import bookkeeping, rows
-from sonia.memory.columns import digest, likeness, maybe_micros, micros, moment
+from sonia.memory.columns import digest, likeness, maybe_micros, micros, moment, to_json
 from sonia.memory.interface import (
     AlreadySuperseded,
     Change,
@@ -131,7 +130,7 @@ def _whole(c: apsw.Connection, numbers: Sequence[int]) -> Sequence[int]:
     found = c.execute(
         "SELECT number FROM memory_entries WHERE number IN (SELECT value FROM json_each(?)) "
         "AND +document IN (SELECT id FROM memory_documents WHERE hidden)",
-        (json.dumps(numbers),),
+        (to_json(numbers),),
     )
     hidden = {cast(int, row[0]) for row in found}
     return [number for number in numbers if number not in hidden]
@@ -145,7 +144,7 @@ def _stored(c: apsw.Connection, numbers: Sequence[int]) -> Sequence[Sequence[Any
     try:
         return c.execute(
             f"{_ENTRIES} WHERE number IN (SELECT value FROM json_each(?))",  # noqa: S608
-            (json.dumps(numbers),),
+            (to_json(numbers),),
         ).fetchall()
     except (UnicodeDecodeError, apsw.CorruptError):
         found = []
@@ -305,7 +304,7 @@ def owners(c: apsw.Connection, memory_ids: Sequence[str]) -> set[str]:
     """Whose memories these are."""
     found = c.execute(
         "SELECT DISTINCT user_id FROM memory_entries WHERE id IN (SELECT value FROM json_each(?))",
-        (json.dumps(memory_ids),),
+        (to_json(memory_ids),),
     )
     return {cast(str, row[0]) for row in found}
 
@@ -327,7 +326,7 @@ def erase(c: apsw.Connection, number: int) -> None:
 def narrowing(query: Query) -> dict[str, Any]:
     """The named parameters of every narrowed statement; null where nothing was asked."""
     return {
-        "types": json.dumps(query.types) if query.types else None,
+        "types": to_json(query.types) if query.types else None,
         "user_id": query.user_id,
         "session_id": query.session_id,
         "since": None if query.since is None else micros(query.since),
@@ -444,9 +443,9 @@ def candidates(
                 "importance, pinned FROM memory_entries "
                 "WHERE number IN (SELECT value FROM json_each(:numbers)) "
                 f"AND {_NARROWED} {_BOUNDED} {_UNARCHIVED}",
-                {**truth(query, at), "numbers": json.dumps(numbers), "chars": RANKED_CHARS},
+                {**truth(query, at), "numbers": to_json(numbers), "chars": RANKED_CHARS},
             ).fetchall()
-            return {cast(int, row[0]): Candidate(*cast("Any", row)) for row in found}
+            return {row[0]: Candidate(*row) for row in cast("list[Any]", found)}
         except (UnicodeDecodeError, apsw.CorruptError):
             pass  # one of them is damaged: look at each
     return {
@@ -463,30 +462,35 @@ def candidates(
     }
 
 
-def beside(c: apsw.Connection, candidate: Candidate) -> dict[int, int]:
-    """The numbers of the two memories before and after it in its session, by their place.
+def beside(c: apsw.Connection, numbers: Sequence[int]) -> dict[int, dict[int, int]]:
+    """By number: the two memories before and after it in its session, by their place.
 
     -1 is the one before, 1 the one after.
     """
-    if candidate.session_id is None:
-        return {}
-    found: dict[int, int] = {}
-    for step, sql in (
-        (
-            -1,
-            "SELECT number FROM memory_entries WHERE session_id = ? AND number < ? "
-            "ORDER BY number DESC LIMIT 2",
-        ),
-        (
-            1,
-            "SELECT number FROM memory_entries WHERE session_id = ? AND number > ? "
-            "ORDER BY number LIMIT 2",
-        ),
-    ):
-        rows_ = c.execute(sql, (candidate.session_id, candidate.number))
-        for place, (number,) in enumerate(rows_, 1):
-            found[step * place] = cast(int, number)
-    return found
+    found = c.execute(_BESIDE, (to_json(numbers),))
+    return {
+        cast(int, number): {
+            place: other for place, other in zip(_PLACES, others, strict=True) if other
+        }
+        for number, *others in found
+    }
+
+
+def _nth(order: str, nth: int) -> str:
+    """SQL: the number of the nth memory of the same session, counted from this one."""
+    past = "<" if order == "DESC" else ">"
+    return (
+        "(SELECT number FROM memory_entries WHERE session_id = here.session_id "  # noqa: S608
+        f"AND number {past} here.number ORDER BY number {order} LIMIT 1 OFFSET {nth})"
+    )
+
+
+_PLACES = (-2, -1, 1, 2)
+_BESIDE = (
+    f"SELECT number, {_nth('DESC', 1)}, {_nth('DESC', 0)}, {_nth('ASC', 0)}, {_nth('ASC', 1)} "  # noqa: S608
+    "FROM memory_entries here WHERE number IN (SELECT value FROM json_each(?)) "
+    "AND session_id IS NOT NULL"
+)
 
 
 def visible(entry: Entry, query: Query, at: dt.datetime) -> bool:

@@ -14,10 +14,10 @@ import unicodedata
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache, lru_cache
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import msgspec
 
@@ -25,7 +25,6 @@ from sonia.memory.bookkeeping import Pending
 from sonia.memory.columns import micros
 from sonia.memory.function_words import FUNCTION_WORDS
 from sonia.memory.interface import Query
-from sonia.memory.ranking import Words
 
 if TYPE_CHECKING:
     import tantivy
@@ -34,14 +33,21 @@ MAX_TERMS = 64
 MAX_WORD_BYTES = 64
 SEGMENT_SUFFIXES = frozenset({".term", ".idx", ".pos", ".fast", ".fieldnorm", ".store", ".del"})
 HEAP_BYTES = 15_000_000  # the least that tantivy takes
-ANALYSIS = "2"  # goes up when texts are cut into words in another way
 KNOWN_WORDS = 65_536
+ANALYSIS = "2"  # goes up when texts are cut into words in another way
 
 # Chinese, Japanese kana and Korean are written without spaces between words.
 _UNSPACED = re.compile(
     "[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003134f]+"
 )
 _RUNS = re.compile(r"[^\W_]+")
+END = "\x01"
+_RUNS_OF_BYTES = bytes(  # of UTF-8, in which all of other scripts is from 128 on
+    byte
+    if byte >= 128 or chr(byte) == END
+    else ord(chr(byte).lower() if chr(byte).isalnum() else " ")
+    for byte in range(256)
+)
 
 
 class IndexDamaged(Exception):
@@ -83,41 +89,34 @@ def terms(text: str) -> list[str]:
     All of them, if it is made of function words alone.
     """
     found = list(dict.fromkeys(words(text)))
-    telling = [word for word in found if word not in _function_stems()]
+    telling = [word for word in found if word not in function_stems()]
     return (telling or found)[:MAX_TERMS]
 
 
 def only_function_words(asked: Sequence[str]) -> bool:
     """Whether a question's words say nothing of what it asks for."""
-    return all(word in _function_stems() for word in asked)
+    return all(word in function_stems() for word in asked)
 
 
-def counted(text: str, *, every: bool = False) -> Words:
-    """The words of a text and how often each is there.
+def runs_of(texts: Sequence[str]) -> list[str]:
+    """The runs of letters and digits of all the texts, each of which is a word or none.
 
-    Function words are in its length only, unless `every` word is to be counted.
+    Each text is followed by `END`.
     """
-    stems_of = _stems if every else _telling_stems
-    runs = _RUNS.findall(spaced(text).lower())
-    counts: dict[str, int] = {}
-    for run in runs:
-        for stem in stems_of(run):
-            counts[stem] = counts.get(stem, 0) + 1
-    return Words(counts, len(runs))
+    cut = [text if text.isascii() else _cut(text) for text in texts]
+    whole = f" {END} ".join([*cut, ""])
+    if whole.count(END) != len(cut):  # as can be in any text
+        whole = f" {END} ".join([*(text.replace(END, " ") for text in cut), ""])
+    return whole.encode().translate(_RUNS_OF_BYTES).decode().split()
 
 
-@lru_cache(KNOWN_WORDS)
-def _stems(run: str) -> tuple[str, ...]:
-    return tuple(words(run))
-
-
-@lru_cache(KNOWN_WORDS)
-def _telling_stems(run: str) -> tuple[str, ...]:
-    return tuple(stem for stem in words(run) if stem not in _function_stems())
+def _cut(text: str) -> str:
+    return " ".join(_RUNS.findall(spaced(text).lower()))
 
 
 @cache
-def _function_stems() -> frozenset[str]:
+def function_stems() -> frozenset[str]:
+    """What function words are to the index."""
     return frozenset(stem for word in FUNCTION_WORDS for stem in words(word))
 
 
@@ -161,6 +160,13 @@ def _seam() -> Iterator[None]:
         raise
 
 
+class _Seen(NamedTuple):
+    """The index as of a commit, and how many documents hold which word, as far as was asked."""
+
+    searcher: tantivy.Searcher
+    frequencies: dict[str, int]
+
+
 class TextIndex:
     """One generation. Every method raises `IndexDamaged` when the folder lets it down."""
 
@@ -174,12 +180,12 @@ class TextIndex:
             self._index = tantivy.Index(_schema(), path=str(path))
             self._index.register_tokenizer("spoken", _analyzer())
             self._writer = self._index.writer(HEAP_BYTES, 1)
-            self._searcher = self._index.searcher()
+            self._seen = _Seen(self._index.searcher(), {})
 
     @property
     def documents(self) -> int:
         """As of the last commit."""
-        return self._searcher.num_docs
+        return self._seen.searcher.num_docs
 
     def add(self, rows: Iterable[Pending]) -> None:
         """Take these in, each in place of what had its number; `commit` makes it so."""
@@ -193,11 +199,11 @@ class TextIndex:
         with _seam():
             self._writer.commit()
             self._index.reload()
-            self._searcher = self._index.searcher()
+            self._seen = _Seen(self._index.searcher(), {})
 
     def search(self, asked: Sequence[str], query: Query, limit: int) -> list[tuple[int, float]]:
         """Numbers and BM25 scores, best first, of documents with any of the words `asked`."""
-        searcher = self._searcher
+        searcher = self._seen.searcher
         with _seam():
             hits = searcher.search(_built(asked, query), limit, count=False).hits
             addresses = [address for _, address in hits]
@@ -209,8 +215,14 @@ class TextIndex:
 
     def frequency(self, word: str) -> int:
         """How many documents hold this word."""
+        seen = self._seen
+        if (known := seen.frequencies.get(word)) is not None:
+            return known
         with _seam():
-            return self._searcher.doc_freq("content", word)
+            found = seen.searcher.doc_freq("content", word)
+        if len(seen.frequencies) < KNOWN_WORDS:
+            seen.frequencies[word] = found
+        return found
 
     def close(self) -> None:
         """Wait for segments being merged, and write no more; searches under way may finish."""

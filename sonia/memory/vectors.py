@@ -9,7 +9,6 @@ new one are made in the other place while the first answers; then they change th
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from typing import cast
 
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from sonia.errors import InvalidRequest
 from sonia.memory import bookkeeping, store
 from sonia.memory.bookkeeping import FIRST, SECOND, VectorTable
+from sonia.memory.columns import to_json
 from sonia.memory.interface import Query
 from sonia.memory.mirror import Held
 
@@ -259,7 +259,7 @@ def _current(
     rows = c.execute(
         f"SELECT {place.column}, {_FIELDS} FROM memory_entries "  # noqa: S608
         "WHERE number IN (SELECT value FROM json_each(?))",
-        (json.dumps(numbers),),
+        (to_json(numbers),),
     )
     return {cast(int, row[1]): (Held(*row[1:]), cast(int, row[0])) for row in rows}
 
@@ -424,9 +424,9 @@ def confirmed(c: apsw.Connection, numbers: Sequence[int], query: Query) -> set[i
         "SELECT number FROM memory_entries "  # noqa: S608
         "WHERE number IN (SELECT value FROM json_each(:numbers)) "
         f"AND abs({place.column}) = version AND {_NARROWED}",
-        {**store.narrowing(query), "numbers": json.dumps(numbers)},
+        {**store.narrowing(query), "numbers": to_json(numbers)},
     )
-    return {cast(int, row[0]) for row in rows}
+    return {number for (number,) in cast("list[tuple[int]]", rows.fetchall())}
 
 
 def similarity(cosine: float) -> float:

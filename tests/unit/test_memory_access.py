@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -51,11 +52,15 @@ def gained(hit: Hit) -> float:
     return (hit.parts or {})["access"]
 
 
+def reinforced(relevance: float, accesses: float) -> float:
+    return float(reinforcement(np.array([relevance]), np.array([accesses]))[0])
+
+
 @given(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1e9))
 def test_however_often_it_is_used_it_passes_nothing_that_fits_clearly_better(
     less: float, more: float, times: float
 ) -> None:
-    total = less + WEIGHT * reinforcement(less, times)
+    total = less + WEIGHT * reinforced(less, times)
 
     assert less <= total <= less * (1 + WEIGHT) + 1e-12
     if more > less * (1 + WEIGHT) + 1e-9:
@@ -64,9 +69,9 @@ def test_however_often_it_is_used_it_passes_nothing_that_fits_clearly_better(
 
 @given(st.floats(0.01, 1), st.floats(0, 100), st.floats(0, 100))
 def test_more_use_never_counts_less(relevance: float, some: float, further: float) -> None:
-    assert reinforcement(relevance, 0) == 0
-    assert reinforcement(relevance, some) <= reinforcement(relevance, some + further)
-    assert reinforcement(relevance, USED_MUCH + some) == pytest.approx(relevance)
+    assert reinforced(relevance, 0) == 0
+    assert reinforced(relevance, some) <= reinforced(relevance, some + further)
+    assert reinforced(relevance, USED_MUCH + some) == pytest.approx(relevance)
 
 
 async def test_of_two_that_fit_alike_the_used_one_is_first(tmp_path: Path) -> None:

@@ -1,0 +1,125 @@
+"""How often which word is in which of some texts: many texts at once, as numbers."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sonia.memory.text import END, function_stems, runs_of, words
+
+Floats = NDArray[np.float64]
+NOTHING = -1  # a run that is too long to be a word
+END_OF_TEXT = -2
+UNASKED = -1
+MOST_RUNS = 131_072  # that are known at once; about 20 MB
+
+
+class _Vocabulary(dict[str, int]):
+    """The number of the word that each run of letters and digits is.
+
+    Function words have the first numbers. Any thread may ask.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.numbers: dict[str, int] = {}
+        self.words: list[str] = []
+        self._adding = threading.Lock()
+        for stem in sorted(function_stems()):
+            self._number(stem)
+        self.function_words = len(self.words)
+        self[END] = END_OF_TEXT
+
+    def __missing__(self, run: str) -> int:
+        stem = next(iter(words(run)), None)
+        with self._adding:
+            self[run] = number = NOTHING if stem is None else self._number(stem)
+        return number
+
+    def _number(self, stem: str) -> int:
+        if stem not in self.numbers:
+            self.words.append(stem)
+            self.numbers[stem] = len(self.numbers)
+        return self.numbers[stem]
+
+
+@cache
+def _known() -> _Vocabulary:
+    return _Vocabulary()
+
+
+def _vocabulary() -> _Vocabulary:
+    """The one that searches share; a new one when it has grown too large."""
+    if len(_known()) > MOST_RUNS:
+        _known.cache_clear()
+    return _known()
+
+
+class Texts:
+    """Texts cut into words as the index cuts them, in the order in which they were added.
+
+    Function words are in their lengths only, unless `every` word is to be counted.
+    """
+
+    def __init__(self, texts: Iterable[str] = (), *, every: bool = False) -> None:
+        self._vocabulary = _vocabulary()
+        self._first = 0 if every else self._vocabulary.function_words
+        self._found = np.empty(0, np.int64)  # the word at every place of all texts
+        self._text = np.empty(0, np.int64)  # the text in which that is
+        self.lengths: Floats = np.empty(0)
+        self._within: NDArray[np.int64] | None = None
+        self.add(texts)
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def add(self, texts: Iterable[str]) -> None:
+        """Have these, too."""
+        self._within = None
+        cut = list(texts)
+        runs = runs_of(cut)
+        numbers = np.fromiter(map(self._vocabulary.__getitem__, runs), np.int64, len(runs))
+        ends = np.flatnonzero(numbers == END_OF_TEXT)
+        lengths = np.diff(ends, prepend=-1) - 1
+        found = np.delete(numbers, ends)
+        text = np.repeat(np.arange(len(self), len(self) + len(cut)), lengths)
+        counted = found >= self._first
+        self._found = np.concatenate([self._found, found[counted]])
+        self._text = np.concatenate([self._text, text[counted]])
+        self.lengths = np.concatenate([self.lengths, lengths])
+
+    def counts(self, words: Sequence[str]) -> Floats:
+        """`[texts, words]`: how often each of these distinct words is in each text."""
+        column = np.full(len(self._vocabulary.words), UNASKED, np.int64)
+        for place, word in enumerate(words):
+            if (number := self._vocabulary.numbers.get(word)) is not None:
+                column[number] = place
+        columns = column[self._found]
+        asked = columns != UNASKED
+        places = self._text[asked] * len(words) + columns[asked]
+        counts = np.bincount(places, minlength=len(self) * len(words))
+        return counts.reshape(len(self), len(words)).astype(float)
+
+    def within(self, word: str) -> int:
+        """How many of the texts hold this word."""
+        number = self._vocabulary.numbers.get(word)
+        if number is None:
+            return 0
+        if self._within is None:
+            width = len(self._vocabulary.words)
+            pairs = np.unique(self._text * width + self._found)
+            self._within = np.bincount(pairs % width, minlength=width)
+        return int(self._within[number]) if number < len(self._within) else 0
+
+    def told(self, weights: Mapping[int, float]) -> dict[str, float]:
+        """Each word's share of these texts, each of which has a weight of its own."""
+        weight = np.zeros(len(self))
+        weight[list(weights)] = list(weights.values())
+        weight /= np.maximum(self.lengths, 1)
+        some = np.isin(self._text, list(weights))
+        told = np.bincount(self._found[some], weight[self._text[some]])
+        return {self._vocabulary.words[number]: float(told[number]) for number in told.nonzero()[0]}
