@@ -32,7 +32,7 @@ from sonia.router import JsonAnswers, Router, open_router
 from sonia.running import holding
 from sonia.tools import PLACES as TOOLS_PLACES
 from sonia.tools import Tools, open_tools
-from sonia.voice import Speech, TalkingSessions, open_speech, open_voice
+from sonia.voice import Speech, TalkingSessions, open_home, open_speech, open_voice
 from sonia.weights import Weights, needed
 
 # Each module, and the key of its section in the configuration.
@@ -179,6 +179,7 @@ async def open_sonia(config: Config, *, modules: Collection[str] = MODULES) -> A
         files = weights.entry("kokoro-voices").files
         speech = await enter(open_speech(weights, [file.path for file in files]))
         voice = await enter(open_voice(services.pipecat, turns, speech))
+        await enter(open_home(services.pipecat, speech, turns))
         backups = await enter(
             open_backups(
                 db.path,

@@ -309,6 +309,7 @@ class Pipecat(Listen, frozen=True, kw_only=True):
     max_message_bytes: Positive = 1_048_576
     max_audio_bytes: Positive = 104_857_600
     max_audio_s: Seconds = 3600.0
+    wyoming_port: Port = 0
 
 
 class OpenClaw(Listen, frozen=True, kw_only=True):

@@ -17,11 +17,12 @@ from litestar.response import Stream
 from sonia.client import while_connected
 from sonia.envelope import correlation_id, describe, translate
 from sonia.errors import InvalidRequest, NotFound
-from sonia.gateway.captions import LANGUAGE_NAMES, subrip, web_vtt
+from sonia.gateway.captions import subrip, web_vtt
 from sonia.types import Value
 from sonia.voice import (
     EAR_RATE,
     FORMATS,
+    LANGUAGE_NAMES,
     Encoder,
     Hearing,
     Speech,

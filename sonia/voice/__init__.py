@@ -2,6 +2,7 @@
 
 from sonia.voice.codec import FORMATS, Encoder, decoded
 from sonia.voice.engines.opening import open_speech
+from sonia.voice.home import open_home
 from sonia.voice.interface import (
     Responder,
     StartSession,
@@ -9,6 +10,7 @@ from sonia.voice.interface import (
     VoiceSession,
     VoiceSessionNotFound,
 )
+from sonia.voice.languages import LANGUAGE_NAMES
 from sonia.voice.service import TalkingSessions, open_voice
 from sonia.voice.speech import (
     EAR_RATE,
@@ -28,6 +30,7 @@ from sonia.voice.speech import (
 __all__ = [
     "EAR_RATE",
     "FORMATS",
+    "LANGUAGE_NAMES",
     "Encoder",
     "Hearing",
     "Responder",
@@ -47,6 +50,7 @@ __all__ = [
     "decoded",
     "heard",
     "joined",
+    "open_home",
     "open_speech",
     "open_voice",
 ]
