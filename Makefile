@@ -21,6 +21,7 @@ bench:  ## print the numbers, beside a peer's
 	$(PYTHON) -m sonia.bootstrap --dev -m benchmarks.remembering
 	$(PYTHON) -m sonia.bootstrap --dev -m benchmarks.relay
 	$(PYTHON) -m sonia.bootstrap --dev -m benchmarks.memory_concurrency
+	$(PYTHON) -m sonia.bootstrap --dev -m benchmarks.memory_log
 	$(PYTHON) -m sonia.bootstrap --dev -m benchmarks.memory_speed
 	$(PYTHON) -m sonia.bootstrap --dev -m benchmarks.retrieval
 	$(PYTHON) -m sonia.bootstrap --dev -m benchmarks.relay

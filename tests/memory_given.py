@@ -71,6 +71,27 @@ class LoadingEmbedder(HashingEmbedder):
         return await super().embed(texts)
 
 
+class OtherEmbedder(HashingEmbedder):
+    """Embeds `allowed` texts, then waits until it is let go on."""
+
+    space = "other"
+    dimensions = 32
+
+    def __init__(self, allowed: int) -> None:
+        self.left = allowed
+        self.waiting = asyncio.Event()
+        self.go_on = asyncio.Event()
+        self.made = 0
+
+    async def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        if self.left <= 0:
+            self.waiting.set()
+            await self.go_on.wait()
+        self.left -= len(texts)
+        self.made += len(texts)
+        return await super().embed(texts)
+
+
 class HangingEmbedder(HashingEmbedder):
     """Never answers."""
 

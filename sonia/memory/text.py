@@ -245,19 +245,33 @@ def _document(row: Pending) -> tantivy.Document:
 
 
 def _check_sums(path: Path) -> None:
-    """Compare every segment file with the CRC-32 in its own footer.
+    """Compare every file of the index's segments with the CRC-32 in its own footer.
 
     tantivy writes one and does not look at it when it opens an index. The footer is JSON, its
-    length and a magic number, both little-endian, at the file's end.
+    length and a magic number, both little-endian, at the file's end. A segment that is not in
+    the list is what a kill left half-written, and nobody reads it.
     """
+    listed = path / "meta.json"
+    if not listed.is_file():  # there is no index yet
+        return
+    meta = msgspec.json.decode(listed.read_bytes(), type=_Meta)
+    names = {segment.segment_id.replace("-", "") for segment in meta.segments}
     for file in path.iterdir():
-        if file.suffix not in SEGMENT_SUFFIXES:
+        if file.suffix not in SEGMENT_SUFFIXES or file.name.partition(".")[0] not in names:
             continue
         data = file.read_bytes()
         length = int.from_bytes(data[-8:-4], "little")
         body, footer = data[: -8 - length], data[-8 - length : -8]
         if zlib.crc32(body) != msgspec.json.decode(footer, type=_Footer).crc:
             raise IndexDamaged(f"{file.name} is not what was written")
+
+
+class _Segment(msgspec.Struct):
+    segment_id: str
+
+
+class _Meta(msgspec.Struct):
+    segments: list[_Segment]
 
 
 class _Footer(msgspec.Struct):

@@ -10,6 +10,7 @@ from pathlib import Path
 import apsw
 import pytest
 
+from benchmarks.memory_log import trial
 from sonia import db as db_module
 from sonia import disk
 from sonia.db import Database, connect
@@ -144,3 +145,16 @@ async def test_r09_reads_that_overlap_without_end_do_not_keep_the_log_long(
 
     assert longest < 1_500_000  # all that was written is over 2 MB
     assert "a reader has been at an old state" not in capsys.readouterr().out
+
+
+async def test_r09_the_log_stays_short_under_many_small_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disk, "LOG_BYTES", 512 * 1024)
+    monkeypatch.setattr(disk, "LOG_RETRY_S", 0.0)
+    async with opened(tmp_path) as memory:
+        result = await trial(memory, tmp_path / "sonia.db-wal", writes=200)
+        stats = await memory.stats()
+
+    assert stats.memories == result.writes == 200
+    assert result.longest < 1_500_000  # all that was written is several times that

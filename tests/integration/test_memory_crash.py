@@ -121,6 +121,13 @@ def flip_a_bit(index: Path) -> None:
     largest.write_bytes(data)
 
 
+def flip_a_byte_of_a_store(index: Path) -> None:
+    store = next(index.rglob("*.store"))
+    data = bytearray(store.read_bytes())
+    data[0] ^= 0xFF
+    store.write_bytes(data)
+
+
 def spoil_the_list(index: Path) -> None:
     next(index.rglob("meta.json")).write_text("{")
 
@@ -132,7 +139,15 @@ def empty_the_list(index: Path) -> None:
 
 @pytest.mark.parametrize(
     "damage",
-    [delete_all, delete_a_segment, truncate_a_segment, flip_a_bit, spoil_the_list, empty_the_list],
+    [
+        delete_all,
+        delete_a_segment,
+        truncate_a_segment,
+        flip_a_bit,
+        flip_a_byte_of_a_store,
+        spoil_the_list,
+        empty_the_list,
+    ],
 )
 async def test_r08_a_damaged_text_index_is_rebuilt_and_answers_meanwhile(
     tmp_path: Path, damage: object
@@ -152,6 +167,20 @@ async def test_r08_a_damaged_text_index_is_rebuilt_and_answers_meanwhile(
         assert [hit.entry.content for hit in found.hits] == ["the word is word123"]
     assert stats.text_documents == 300
     assert before.isdisjoint(generations(tmp_path))
+
+
+async def test_r08_a_segment_that_was_never_finished_is_no_damage(tmp_path: Path) -> None:
+    await filled(tmp_path)
+    before = generations(tmp_path)
+    (folder,) = (tmp_path / "text-index").iterdir()
+    (folder / f"{'0' * 31}1.store").write_bytes(b"half a segm")
+
+    async with opened(tmp_path) as memory:
+        await memory.settled()
+        found = await memory.search(Query(query="word123", mode="text"))
+
+    assert [hit.entry.content for hit in found.hits] == ["the word is word123"]
+    assert generations(tmp_path) == before
 
 
 async def test_r08_an_index_that_goes_while_it_is_used_is_rebuilt(tmp_path: Path) -> None:

@@ -2,40 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from sonia.errors import Unavailable
 from sonia.memory import Change, NewMemory, Query
-from tests.memory_given import HashingEmbedder, LoadingEmbedder, opened
+from tests.memory_given import HashingEmbedder, LoadingEmbedder, OtherEmbedder, opened
 
 COUNT = 100
-
-
-class Other(HashingEmbedder):
-    """Embeds `allowed` texts, then waits until it is let go on."""
-
-    space = "other"
-    dimensions = 32
-
-    def __init__(self, allowed: int) -> None:
-        self.left = allowed
-        self.waiting = asyncio.Event()
-        self.go_on = asyncio.Event()
-        self.made = 0
-
-    async def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        if self.left <= 0:
-            self.waiting.set()
-            await self.go_on.wait()
-        self.left -= len(texts)
-        self.made += len(texts)
-        return await super().embed(texts)
 
 
 async def filled(folder: Path) -> None:
@@ -51,7 +26,7 @@ def asked(word: str) -> Query:
 
 async def test_the_old_vectors_answer_until_all_new_ones_are_there(tmp_path: Path) -> None:
     await filled(tmp_path)
-    other = Other(allowed=64)
+    other = OtherEmbedder(allowed=64)
     async with opened(tmp_path, other, earlier={"hashing": HashingEmbedder()}.get) as memory:
         await other.waiting.wait()
         stats = await memory.stats()
@@ -85,7 +60,7 @@ async def test_the_old_vectors_answer_until_all_new_ones_are_there(tmp_path: Pat
 
 async def test_without_the_old_embedder_words_answer_meanwhile(tmp_path: Path) -> None:
     await filled(tmp_path)
-    other = Other(allowed=32)
+    other = OtherEmbedder(allowed=32)
     async with opened(tmp_path, other) as memory:
         await other.waiting.wait()
         found = await memory.search(Query(query="word7"))
@@ -97,11 +72,11 @@ async def test_without_the_old_embedder_words_answer_meanwhile(tmp_path: Path) -
 
 async def test_what_was_interrupted_goes_on_where_it_was(tmp_path: Path) -> None:
     await filled(tmp_path)
-    first = Other(allowed=64)
+    first = OtherEmbedder(allowed=64)
     async with opened(tmp_path, first) as memory:
         await first.waiting.wait()
 
-    second = Other(allowed=1_000)
+    second = OtherEmbedder(allowed=1_000)
     async with opened(tmp_path, second) as memory:
         await memory.settled()
         made = second.made
@@ -113,7 +88,7 @@ async def test_what_was_interrupted_goes_on_where_it_was(tmp_path: Path) -> None
 
 async def test_one_who_changes_back_half_way_has_everything_at_once(tmp_path: Path) -> None:
     await filled(tmp_path)
-    other = Other(allowed=64)
+    other = OtherEmbedder(allowed=64)
     async with opened(tmp_path, other):
         await other.waiting.wait()
 
@@ -127,7 +102,7 @@ async def test_one_who_changes_back_half_way_has_everything_at_once(tmp_path: Pa
 
 async def test_there_and_back_again(tmp_path: Path) -> None:
     await filled(tmp_path)
-    for embedder in (Other(1_000), HashingEmbedder(), Other(1_000)):
+    for embedder in (OtherEmbedder(1_000), HashingEmbedder(), OtherEmbedder(1_000)):
         async with opened(tmp_path, embedder) as memory:
             await memory.settled()
             gone = await memory.store(NewMemory(type="fact", content="soon forgotten"))
@@ -142,7 +117,7 @@ async def test_there_and_back_again(tmp_path: Path) -> None:
 
 async def test_reindexing_makes_everything_anew_while_the_old_answers(tmp_path: Path) -> None:
     await filled(tmp_path)
-    other = Other(allowed=1_000)
+    other = OtherEmbedder(allowed=1_000)
     async with opened(tmp_path, other) as memory:
         await memory.settled()
         before = {path.name for path in (tmp_path / "text-index").iterdir()}
