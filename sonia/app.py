@@ -134,7 +134,7 @@ async def open_sonia(config: Config, *, modules: Collection[str] = MODULES) -> A
     """
     services = config.services
     bus = Bus()
-    weights = Weights(config.models)
+    weights = Weights(config.models, offline=services.model_router.offline)
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         await enter(_alone(config.data))

@@ -50,6 +50,9 @@ class HashingEmbedder:
     async def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         return np.stack([self._one(text) for text in texts])
 
+    async def count_tokens(self, texts: Sequence[str]) -> int:
+        return sum(len(text.split()) for text in texts)
+
     def _one(self, text: str) -> NDArray[np.float32]:
         dimensions = self._dimensions or self.dimensions
         total = np.full(dimensions, 1e-3)

@@ -29,7 +29,7 @@ from sonia.router import (
 from sonia.types import Message, ToolCall, Usage
 from tests.memory_given import HashingEmbedder
 
-Step = str | TextDelta | ToolCall | SoniaError | asyncio.Event
+Step = str | TextDelta | ToolCall | Finished | SoniaError | asyncio.Event
 
 MODEL = "local/scripted"
 EMBEDDER = "local/hashing"
@@ -74,6 +74,9 @@ class ScriptedRouter:
                 await step.wait()
             elif isinstance(step, SoniaError):
                 raise step
+            elif isinstance(step, Finished):
+                yield step
+                return
             elif isinstance(step, TextDelta):
                 yield step
             elif isinstance(step, ToolCall):

@@ -52,11 +52,11 @@ def _whole(answer: Answer) -> dict[str, Any]:
         content.append({"type": "text", "text": answer.text, "citations": None})
     content += [{**_call(call), "input": call.arguments} for call in answer.calls]
     end = answer.finished
-    return _message(end.model, content, _REASONS[end.reason], _usage(end.usage))
+    return _message(end.model, content, _stopped(end), _usage(end.usage))
 
 
 def _message(
-    model: str, content: list[dict[str, Any]], reason: str | None, usage: dict[str, int]
+    model: str, content: list[dict[str, Any]], stopped: dict[str, Any], usage: dict[str, int]
 ) -> dict[str, Any]:
     return {
         "id": new_id("msg"),
@@ -64,9 +64,18 @@ def _message(
         "role": "assistant",
         "model": model,
         "content": content,
-        "stop_reason": reason,
-        "stop_sequence": None,
+        **stopped,
         "usage": usage,
+    }
+
+
+def _stopped(end: Finished | None) -> dict[str, Any]:
+    """Why it ended; of a stop sequence that nobody told only that the turn is over."""
+    reason = _REASONS[end.reason] if end else None
+    sequence = end.stop_sequence if end else None
+    return {
+        "stop_reason": "stop_sequence" if sequence is not None else reason,
+        "stop_sequence": sequence,
     }
 
 
@@ -103,7 +112,7 @@ async def _events(
     index, speaking, calls = 0, False, 0
     async with answers.open(wanted.asked) as opened:
         headers += cache_header(opened.cache)
-        message = _message(wanted.asked.target.shown, [], None, _usage(Usage()))
+        message = _message(wanted.asked.target.shown, [], _stopped(None), _usage(Usage()))
         yield _event("message_start", {"type": "message_start", "message": message}) + _PING
         async for event in opened.events:
             if isinstance(event, TextDelta):
@@ -130,6 +139,5 @@ def _tool_use(index: int, call: ToolCall) -> bytes:
 
 
 def _ends(finished: Finished) -> bytes:
-    delta = {"stop_reason": _REASONS[finished.reason], "stop_sequence": None}
-    data = {"type": "message_delta", "delta": delta, "usage": _usage(finished.usage)}
+    data = {"type": "message_delta", "delta": _stopped(finished), "usage": _usage(finished.usage)}
     return _event("message_delta", data) + _event("message_stop", {"type": "message_stop"})

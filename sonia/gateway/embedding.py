@@ -20,7 +20,6 @@ from sonia.router import ModelNotFound, Router
 
 MOST_INPUTS = 2048
 BATCH = 64  # between two of them others get their turn, and a client that left is noticed
-CHARS_PER_TOKEN = 4
 _TOKENIZER = "cl100k_base"
 
 
@@ -66,7 +65,7 @@ async def embedded(wanted: WantedEmbeddings, router: Router) -> dict[str, Any]:
         for start in range(0, len(texts), BATCH)
     ]
     vectors = np.concatenate(batches)
-    tokens = sum(max(1, len(text) // CHARS_PER_TOKEN) for text in texts)
+    tokens = await router.embeddings.count_tokens(texts)
     return {
         "object": "list",
         "data": [

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sonia.config import EmbeddingModel, ModelRouter, Ollama, Paid, Secret
 from sonia.errors import ConfigurationError, SoniaError, UpstreamError
-from sonia.router.backends.base import WeightsSource, pull_told
+from sonia.router.backends.base import CHARS_PER_TOKEN, WeightsSource, pull_told
 from sonia.router.backends.facts import ModelFacts, known_facts
 from sonia.router.backends.minilm import MAX_TOKENS, Minilm
 from sonia.router.backends.minilm_build import DIMENSIONS
@@ -23,6 +23,7 @@ from sonia.router.interface import Embeddings, ModelInfo, ModelNotReady
 
 RETRY_S = 60.0
 
+T = TypeVar("T")
 Ask = Callable[[Sequence[str]], Awaitable[list[list[float]]]]
 
 
@@ -134,14 +135,20 @@ class LocalEmbeddings:
             self._pool.shutdown(wait=False, cancel_futures=True)
 
     async def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        encoder = self._encoder
-        if encoder is None:
+        return await self._on_thread(self._loaded().encode, texts)
+
+    async def count_tokens(self, texts: Sequence[str]) -> int:
+        return await self._on_thread(self._loaded().count, texts)
+
+    def _loaded(self) -> Minilm:
+        if self._encoder is None:
             raise ModelNotReady(
                 f"The embedding model {self._name} is not ready: {self.state}.", model=self._name
             )
-        return await asyncio.get_running_loop().run_in_executor(
-            self._pool, encoder.encode, tuple(texts)
-        )
+        return self._encoder
+
+    async def _on_thread(self, work: Callable[[tuple[str, ...]], T], texts: Sequence[str]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work, tuple(texts))
 
     async def _load(self) -> None:
         files = await self._weights.ensure(self._name)
@@ -185,6 +192,9 @@ class RemoteEmbeddings:
             context_tokens=(known_facts(self.space) or ModelFacts()).context_tokens,
             embedding=True,
         )
+
+    async def count_tokens(self, texts: Sequence[str]) -> int:
+        return sum(max(1, int(len(text) / CHARS_PER_TOKEN)) for text in texts)
 
     async def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         if not texts:

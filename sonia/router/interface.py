@@ -49,11 +49,11 @@ class ChatRequest(Value):
     `model` is a full id (`local/qwen2.5-coder-0.5b-instruct`, `anthropic/…`) and tried alone;
     without it the candidates of `profile` are tried in order. `tools` may be proposed, in
     any number up to one per answer for local models; `tool_choice` is `auto`, `none`, `required`
-    or the name of the one to call. `json_schema` constrains the whole answer to one JSON document
-    and excludes `tools`. `temperature` in [0, 2]; `top_p` in (0, 1]; the penalties in [-2, 2].
-    The answer ends before any text of `stop`. `json_object` asks for any JSON object and, like
-    `json_schema`, excludes `tools`; `schema_strict` False lets a provider treat the schema as
-    advice. `top_logprobs` (0 to 20) asks for the likelihood of every token. `reasoning_effort`
+    or the name of the one to call. `json_schema` constrains the whole answer to one JSON document;
+    with `tools` it is either such a document or calls. `json_object` asks for any JSON object;
+    `schema_strict` False lets a provider treat the schema as advice. `temperature` in [0, 2];
+    `top_p` in (0, 1]; the penalties in [-2, 2]. The answer ends before any text of `stop`.
+    `top_logprobs` (0 to 20) asks for the likelihood of every token. `reasoning_effort`
     and `verbosity` are passed on where a provider has them.
 
     `whole` says that nobody reads along: the answer may come in one piece, which is cheaper.
@@ -119,7 +119,8 @@ class Finished(Value, tag="finished"):
     """The last event of every complete answer. `first_token_ms` counts from the request.
 
     `cost_usd` is None where the model's price is not known. `begun_by` is the model whose answer
-    broke and was gone on with by `model`.
+    broke and was gone on with by `model`. `stop_sequence` is which text of `stop` ended it, where
+    the model told.
     """
 
     model: str
@@ -129,6 +130,7 @@ class Finished(Value, tag="finished"):
     first_token_ms: float
     cost_usd: float | None = 0.0
     begun_by: str | None = None
+    stop_sequence: str | None = None
 
 
 ChatEvent = TextDelta | ToolCallProposed | Finished
@@ -226,6 +228,10 @@ class Embeddings(Protocol):
 
         Raises `ModelNotReady` while the weights are being fetched or loaded.
         """
+        ...
+
+    async def count_tokens(self, texts: Sequence[str]) -> int:
+        """How many tokens `embed` reads of these; a guess where the tokenizer is not here."""
         ...
 
 

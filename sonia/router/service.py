@@ -319,8 +319,6 @@ def _own_models(config: Local) -> dict[str, Path]:
 
 def _check(request: ChatRequest) -> None:
     """Raise `InvalidRequest` for what contradicts itself."""
-    if request.tools and (request.json_schema is not None or request.json_object):
-        raise InvalidRequest("Use either tools or json_schema, not both.")
     if not request.messages:
         raise InvalidRequest("messages must have at least one message.")
     choice, names = request.tool_choice, [tool.name for tool in request.tools]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sonia.config import Config
-from sonia.errors import NotFound, UpstreamError
+from sonia.errors import NotFound, Unavailable, UpstreamError
 from sonia.weights.catalogue import (
     CATALOGUE,
     Hub,
@@ -54,9 +54,11 @@ class Weights:
         *,
         local_folders: Sequence[Path] = (),
         catalogue: Sequence[WeightsEntry] = CATALOGUE,
+        offline: bool = False,
     ) -> None:
         self._shelf = Shelf(folder)
         self._local_folders = tuple(local_folders)
+        self._offline = offline
         self._entries = {entry.name: entry for entry in catalogue}
         self._pulls: dict[str, _Pull] = {}
         self._progress: dict[str, Progress] = {}
@@ -114,7 +116,8 @@ class Weights:
 
         Callers of one name share one pull. When the last of them is cancelled the pull is
         stopped first; what it had stays for the next. Raises `UpstreamError` naming every
-        source tried, `StorageFull`, or `Unavailable` when the folder can't be written.
+        source tried, `StorageFull`, or `Unavailable` when the folder can't be written, or when
+        `offline` keeps what is missing from being fetched.
         """
         entry = self.entry(name)
         pull = self._pulls.get(name)
@@ -182,7 +185,8 @@ class Weights:
         wanted = await self._wanted(job)
         await in_thread(job.stop, check_space, job, sum(file.size_bytes for file in wanted))
         failures: list[str] = []
-        for source in (*self._local_folders, *job.entry.sources):
+        outside = () if self._offline else job.entry.sources
+        for source in (*self._local_folders, *outside):
             if not wanted:
                 return
             try:
@@ -191,6 +195,14 @@ class Weights:
                 job.failure = f"{_title(source)}: {failure.message}"
                 failures.append(job.failure)
             wanted = await self._wanted(job)
+        if wanted and self._offline:
+            raise Unavailable(
+                f"The weights {job.entry.name} are not here, and services.model_router.offline is "
+                f"true, so nothing is fetched. Fetch them once with: sonia models pull "
+                f"{job.entry.name}",
+                name=job.entry.name,
+                missing=[file.path for file in wanted],
+            )
         if wanted:
             raise UpstreamError(
                 f"The weights {job.entry.name} could not be fetched. " + "; ".join(failures) + ".",

@@ -226,3 +226,10 @@ def call_lines(dialect: str, arguments: str) -> Lines:
     chunks = [_openai_chunk({"role": "assistant", "tool_calls": [first]})]
     chunks += [_openai_chunk({"tool_calls": [rest]}), _openai_chunk({}, "tool_calls")]
     return _sse(*chunks, done=True)
+
+
+def json_lines(dialect: str, document: str) -> Lines:
+    """The document in pieces; Anthropic's is what its tool for that is called with."""
+    if dialect != "anthropic":
+        return text_lines(dialect, [document[:4], document[4:]])
+    return [line.replace(WIRE_NAME, "json_answer") for line in call_lines(dialect, document)]

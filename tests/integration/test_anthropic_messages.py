@@ -15,9 +15,9 @@ from sonia.errors import RateLimited, Unavailable
 from sonia.gateway.answering import Answers
 from sonia.gateway.anthropic import anthropic_routes
 from sonia.gateway.openai import openai_routes
-from sonia.router import AnswerCut
+from sonia.router import AnswerCut, Finished
 from sonia.turn import TurnRequest
-from sonia.types import Message, ToolCall
+from sonia.types import Message, ToolCall, Usage
 from tests.scripted import MODEL, ScriptedRouter, Step
 from tests.serving import serving
 
@@ -76,6 +76,27 @@ async def test_a_question_is_answered() -> None:
     request = it.router.requests[0]
     assert request.messages[0] == Message(role="system", content="Be kind.")
     assert (request.max_tokens, request.stop, request.temperature) == (9, ("END",), 0.5)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_stop_sequence_that_ended_the_answer_is_told(stream: bool) -> None:
+    end = Finished(
+        model=MODEL,
+        provider="local",
+        reason="stop",
+        usage=Usage(),
+        first_token_ms=1.0,
+        stop_sequence="END",
+    )
+    async with rig(["one, ", end]) as it:
+        asked: Any = {"max_tokens": 9, "messages": ASKS, "stop_sequences": ["END"]}
+        if stream:
+            async with it.client.messages.stream(model=MODEL, **asked) as events:
+                answer = await events.get_final_message()
+        else:
+            answer = await it.client.messages.create(model=MODEL, **asked)
+
+    assert (answer.stop_reason, answer.stop_sequence) == ("stop_sequence", "END")
 
 
 async def test_the_events_of_a_stream_come_in_their_order() -> None:

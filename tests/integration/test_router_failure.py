@@ -20,6 +20,7 @@ from sonia.config import Custom, EmbeddingModel, Local, ModelRouter, Ollama, Pai
 from sonia.errors import RateLimited, SoniaError, Unavailable, UpstreamError
 from sonia.router import ChatRequest, FallbackRouter, Finished, TextDelta, open_router
 from sonia.router.backends.refusals import retry_after_s
+from sonia.router.backends.remote import load_litellm
 from sonia.types import Message
 from sonia.weights import Weights
 
@@ -32,7 +33,7 @@ ERRORS = {
     "anthropic": 'data: {"type":"error","error":{"type":"overloaded_error","message":"busy"}}\n\n',
 }
 OPENAI_ERROR = 'data: {"error":{"code":502,"message":"busy"}}\n\n'
-FIRST = ["openai", "openrouter", "anthropic", "ollama"]
+FIRST = ["openai", "openrouter", "anthropic", "ollama", "groq"]
 
 
 @asynccontextmanager
@@ -62,7 +63,8 @@ def one(upstream: Upstream, dialect: str, **settings: Any) -> ModelRouter:
 
 def two(first: Upstream, dialect: str, second: Upstream, **settings: Any) -> ModelRouter:
     config = one(first, dialect, **settings)
-    custom = {"spare": Custom(base_url=f"{second.url}/v1", context_tokens=32_768)}
+    spare = Custom(base_url=f"{second.url}/v1", context_tokens=32_768)
+    custom = {**config.providers.custom, "spare": spare}
     providers = msgspec.structs.replace(config.providers, custom=custom)
     profiles = {"chat_low_latency": (MODELS[dialect][0], "spare/m")}
     return msgspec.structs.replace(config, providers=providers, profiles=profiles)
@@ -92,6 +94,8 @@ async def answer(router: FallbackRouter, request: ChatRequest = ASK) -> tuple[st
 async def test_r12_whatever_breaks_a_stream_and_wherever_the_answer_is_whole_and_said_once(
     dialect: str, fault: str
 ) -> None:
+    if dialect == "groq":
+        await load_litellm()  # takes its seconds before the answer's are counted
     lines = text_lines(dialect, WORDS)
     extra = {"junk": JUNK.get(dialect, "data: {nonsense\n\n")}
     extra["error"] = ERRORS.get(dialect, OPENAI_ERROR)
@@ -110,7 +114,8 @@ async def test_r12_whatever_breaks_a_stream_and_wherever_the_answer_is_whole_and
 
                 text, end = await answer(router)
 
-                finished = fault in ("eof", "cut") and end.provider != "spare"
+                ends = fault in ("eof", "cut") or dialect == "groq"  # litellm reads no further
+                finished = ends and end.provider != "spare"
                 assert text == WHOLE, (index, text)
                 assert len(first.requests) == 1
                 assert len(second.requests) == (0 if finished else 1)

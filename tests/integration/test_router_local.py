@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import pytest_asyncio
@@ -152,6 +153,66 @@ async def test_a_schema_holds_the_whole_answer(router: FallbackRouter) -> None:
     events = await ask(router, ChatRequest(messages=said("Where is Paris?"), json_schema=schema))
 
     assert json.loads(text_of(events))["country"] == "France"
+
+
+async def test_with_tools_and_a_schema_a_tool_is_called_or_the_answer_fits_the_schema(
+    router: FallbackRouter,
+) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"answer": {"type": "string"}, "sure": {"type": "boolean"}},
+        "required": ["answer", "sure"],
+        "additionalProperties": False,
+    }
+    wanted = ChatRequest(messages=said("Read the file notes.txt"), tools=TOOLS, json_schema=schema)
+
+    called = await ask(router, wanted)
+    told = await ask(
+        router, msgspec.structs.replace(wanted, messages=said("What is the capital of France?"))
+    )
+
+    assert [call.name for call in calls_of(called)] == ["file.read"]
+    assert text_of(called) == ""
+    assert calls_of(told) == []
+    assert set(json.loads(text_of(told))) == {"answer", "sure"}
+
+
+async def test_the_stop_text_that_ended_an_answer_is_told_and_its_tokens_are_counted(
+    router: FallbackRouter,
+) -> None:
+    asked = ChatRequest(messages=said("What is the capital of France?"), max_tokens=40)
+
+    whole = await ask(router, asked)
+    word = text_of(whole).split()[2]
+    stopped = await ask(router, msgspec.structs.replace(asked, stop=("#", word)))
+
+    assert text_of(stopped) == text_of(whole).partition(word)[0]
+    end = stopped[-1]
+    assert isinstance(end, Finished)
+    assert (end.reason, end.stop_sequence) == ("stop", word)
+    assert 0 < end.usage.completion_tokens < 10
+    assert end.usage.prompt_tokens > 20
+
+
+async def test_an_answer_goes_on_from_what_the_assistant_had_begun(router: FallbackRouter) -> None:
+    begun = said("Count from one to nine in digits.", "1, 2, 3, 4,")
+
+    events = await ask(router, ChatRequest(messages=begun, max_tokens=20))
+
+    assert text_of(events).lstrip().startswith("5")
+
+
+async def test_the_tokens_of_embedded_texts_are_counted_by_their_tokenizer(
+    router: FallbackRouter,
+) -> None:
+    embeddings = router.embeddings
+    await embeddings.loaded.wait()  # type: ignore[attr-defined]
+
+    counted = [
+        await embeddings.count_tokens([text]) for text in ("hello", "hello hello", "x " * 900)
+    ]
+
+    assert counted == [3, 4, 256]
 
 
 async def test_letters_of_several_bytes_are_never_split(router: FallbackRouter) -> None:

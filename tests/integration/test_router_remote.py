@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from router_dialects import KEY, MODELS, TOOL, Upstream, call_lines, text_lines
+from router_dialects import KEY, MODELS, TOOL, Upstream, call_lines, json_lines, text_lines
 
 from sonia.config import EmbeddingModel, Local, ModelRouter, Ollama, Paid, Providers, Secret
 from sonia.errors import (
@@ -330,6 +330,72 @@ async def test_a_tool_choice_reaches_the_provider(
 
     sent = upstream.requests[-1]["tool_choice"]
     assert sent == (openrouter if dialect == "openrouter" else anthropic)
+
+
+CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+
+
+# Ollama can't, and litellm refuses it for most of its models, with its own words.
+@pytest.mark.parametrize("dialect", [name for name in MODELS if name not in ("ollama", "groq")])
+async def test_either_a_tool_is_called_or_the_answer_has_its_form(
+    upstream: Upstream, dialect: str
+) -> None:
+    request = msgspec.structs.replace(_asked(TOOL), json_schema=CITY)
+    upstream.lines = call_lines(dialect, '{"city": "Lisbon"}')
+
+    async with _router(upstream, dialect) as router:
+        called = await _events(router, request)
+        upstream.lines = json_lines(dialect, '{"city": "Porto"}')
+        told = await _events(router, request)
+
+    assert [event.call.name for event in called if isinstance(event, ToolCallProposed)] == [
+        TOOL.name
+    ]
+    assert "".join(e.text for e in told if isinstance(e, TextDelta)) == '{"city": "Porto"}'
+    assert [event.reason for event in (called[-1], told[-1]) if isinstance(event, Finished)] == [
+        "tool_calls",
+        "stop",
+    ]
+    sent = upstream.requests[-1]
+    offered = [tool.get("name") or tool["function"]["name"] for tool in sent["tools"]]
+    assert offered[0] == "clock_read"
+    if dialect == "anthropic":
+        assert offered[1:] == ["json_answer"]
+        assert sent["tool_choice"] == {"type": "any", "disable_parallel_tool_use": True}
+    else:
+        assert sent["response_format"]["json_schema"]["schema"] == CITY
+
+
+async def test_ollama_is_not_asked_for_a_form_and_tools_at_once(upstream: Upstream) -> None:
+    request = msgspec.structs.replace(_asked(TOOL), json_schema=CITY)
+
+    async with _router(upstream, "ollama") as router:
+        with pytest.raises(InvalidRequest, match="not both"):
+            await _events(router, request)
+
+
+async def test_what_anthropic_can_not_do_is_refused(upstream: Upstream) -> None:
+    async with _router(upstream, "anthropic") as router:
+        for change in ({"frequency_penalty": 1.0}, {"presence_penalty": 1.0}, {"top_logprobs": 1}):
+            with pytest.raises(InvalidRequest, match="Anthropic"):
+                await _events(router, msgspec.structs.replace(_asked(), **change))
+
+    assert not upstream.requests
+
+
+async def test_anthropic_tells_which_stop_sequence_ended_the_answer(upstream: Upstream) -> None:
+    lines = text_lines("anthropic")
+    upstream.lines = [
+        line.replace('"end_turn", "stop_sequence": null', '"stop_sequence", "stop_sequence": "END"')
+        for line in lines
+    ]
+    request = msgspec.structs.replace(_asked(), stop=("END",))
+
+    async with _router(upstream, "anthropic") as router:
+        end = (await _events(router, request))[-1]
+
+    assert isinstance(end, Finished)
+    assert (end.reason, end.stop_sequence) == ("stop", "END")
 
 
 async def test_ollama_is_offered_no_tools_when_none_may_be_called(upstream: Upstream) -> None:

@@ -52,6 +52,7 @@ class Answer:
         self.reason: FinishReason | None = None
         self.usage = Usage()
         self.cost_usd: float | None = None  # as the provider says it
+        self.stop_sequence: str | None = None  # likewise
         self._model = model
         self._price = price
         self._started_s = time.perf_counter()
@@ -104,6 +105,7 @@ class Answer:
             usage=self.usage,
             first_token_ms=round(self._first_token_ms or 0.0, 2),
             cost_usd=cost_usd,
+            stop_sequence=self.stop_sequence,
         )
         return [*calls, end]
 

@@ -56,6 +56,8 @@ class AnthropicDialect:
     def body(self, model: str, request: ChatRequest) -> bytes:
         if request.top_logprobs is not None:
             raise InvalidRequest("Anthropic tells no logprobs. Leave it out.", field="logprobs")
+        if request.frequency_penalty or request.presence_penalty:
+            raise InvalidRequest("Anthropic has no penalties.", field="frequency_penalty")
         system = "\n\n".join(m.content for m in request.messages if m.role == "system")
         sent: dict[str, Any] = {
             "model": model,
@@ -83,16 +85,17 @@ def _as_json(request: ChatRequest) -> bool:
 
 
 def _tools(request: ChatRequest) -> dict[str, Any]:
-    if _as_json(request):
-        schema = request.json_schema or {"type": "object"}
-        tool = {"name": ANSWER, "description": "Give the answer.", "input_schema": schema}
-        return {"tools": [tool], "tool_choice": {"type": "tool", "name": ANSWER}}
+    if _as_json(request) and (not request.tools or request.tool_choice == "none"):
+        return {"tools": [_document(request)], "tool_choice": {"type": "tool", "name": ANSWER}}
     if not request.tools:
         return {}
     tools = [
         {"name": name, "description": tool.description, "input_schema": tool.parameters}
         for name, tool in offered(request.tools).items()
     ]
+    if _as_json(request) and request.tool_choice == "auto":  # one of yours, or the document
+        one_of = {"type": "any", "disable_parallel_tool_use": True}
+        return {"tools": [*tools, _document(request)], "tool_choice": one_of}
     kinds = {"auto": "auto", "none": "none", "required": "any"}
     kind = kinds.get(request.tool_choice, "tool")
     choice: dict[str, Any] = {"type": kind}
@@ -103,6 +106,14 @@ def _tools(request: ChatRequest) -> dict[str, Any]:
     return (
         {"tools": tools} if choice == {"type": "auto"} else {"tools": tools, "tool_choice": choice}
     )
+
+
+def _document(request: ChatRequest) -> dict[str, Any]:
+    """The tool whose arguments are the answer. Raises `InvalidRequest` when its name is taken."""
+    if ANSWER in offered(request.tools):
+        raise InvalidRequest(f"Call your tool {ANSWER!r} otherwise: the name is taken here.")
+    schema = request.json_schema or {"type": "object"}
+    return {"name": ANSWER, "description": "Give the answer.", "input_schema": schema}
 
 
 def _turns(messages: tuple[Message, ...]) -> list[dict[str, Any]]:
@@ -164,11 +175,13 @@ class _Delta(msgspec.Struct):
     text: str = ""
     partial_json: str = ""
     stop_reason: str | None = None
+    stop_sequence: str | None = None
 
 
 class _Message(msgspec.Struct):
     content: list[_Block] = []
     stop_reason: str | None = None
+    stop_sequence: str | None = None
     usage: _Counts | None = None
 
 
@@ -202,6 +215,7 @@ class _Taking:
     def __init__(self, answer: Answer) -> None:
         self.answer = answer
         self._as_json = _as_json(answer.request)
+        self._document: int | None = None  # the block that is the answer in JSON
         self._counts = _Counts()
 
     def decoded(self, decoder: Any, data: bytes) -> Any:
@@ -233,9 +247,10 @@ class _Taking:
             cache_write_tokens=written,
         )
 
-    def stopped(self, reason: str | None) -> None:
+    def stopped(self, reason: str | None, stop_sequence: str | None) -> None:
         if reason is None:
             return
+        self.answer.stop_sequence = stop_sequence
         if reason not in _REASONS:
             told = self.answer.refusals.redacted(reason)
             raise self.answer.refusals.cut(f"the provider stopped it ({told})")
@@ -249,7 +264,8 @@ class _Taking:
             return block.text
         if block.type == "tool_use":
             whole = bytes(block.input)
-            if self._as_json:
+            if self._as_json and block.name == ANSWER:
+                self._document = index
                 return whole.decode() if whole != b"{}" else ""
             arguments = whole.decode() if whole.strip() not in (b"{}", b"") else ""
             self.answer.call(index, id=block.id, name=block.name, arguments=arguments)
@@ -291,7 +307,8 @@ class _Stream(_Taking):
                 return self._delta(event.index, event.delta)
             case "message_delta":
                 self.count(event.usage)
-                self.stopped(event.delta.stop_reason if event.delta else None)
+                if event.delta:
+                    self.stopped(event.delta.stop_reason, event.delta.stop_sequence)
             case "message_stop":
                 self._done = True
         return ""
@@ -301,7 +318,7 @@ class _Stream(_Taking):
             self.answer.begin()
             return delta.text
         if delta.type == "input_json_delta":
-            if self._as_json:
+            if index == self._document:
                 self.answer.begin()
                 return delta.partial_json
             self.answer.call(index, arguments=delta.partial_json)
@@ -321,6 +338,6 @@ class _Whole(_Taking):
         reply: _Reply = self.decoded(_reply, b"".join(self._parts))
         text = "".join(self.block(index, block) for index, block in enumerate(reply.content))
         self.count(reply.usage)
-        self.stopped(reply.stop_reason)
+        self.stopped(reply.stop_reason, reply.stop_sequence)
         events: list[ChatEvent] = [TextDelta(text=text)] if text else []
         return [*events, *self.answer.finish()]

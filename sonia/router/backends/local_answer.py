@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from sonia.errors import UpstreamError
 from sonia.router.backends.constraint import Constraint, schema_constraint
 from sonia.router.backends.llama import cut, refuse
+from sonia.router.backends.stopping import Stops
 from sonia.router.backends.toolpick import (
     SAY,
     allowed_tools,
@@ -58,16 +59,22 @@ async def answer_events(
             yield spent.finished()
             return
         spent.begin_again()
-    constraint = await _constraint(request)
+    constraint, stops = await _constraint(request), Stops(request.stop)
     async with local.chunks(_speaking(request, constraint)) as chunks:
         async for chunk in chunks:
-            if text := spent.take(chunk):
-                if constraint:
-                    constraint.follow(text)
+            made = spent.take(chunk)
+            if constraint and made:
+                constraint.follow(made)
+            if text := stops.take(made):
                 yield TextDelta(text=text)
-    if constraint and spent.reason == "stop" and not (constraint.complete or request.stop):
+            if stops.found is not None:
+                spent.reason = "stop"
+                break
+    if text := stops.end():
+        yield TextDelta(text=text)
+    if constraint and spent.reason == "stop" and not (constraint.complete or stops.found):
         raise cut()
-    yield spent.finished()
+    yield spent.finished(stop_sequence=stops.found)
 
 
 async def _constraint(request: ChatRequest) -> Constraint | None:
@@ -87,8 +94,8 @@ def _speaking(request: ChatRequest, constraint: Constraint | None) -> Chunk:
     }
     if request.seed is not None:
         options["seed"] = request.seed
-    if request.stop:
-        options["stop"] = list(request.stop)
+    if request.stop:  # looked for here, as the engine doesn't say which it was
+        options["timings_per_token"] = True
     if constraint and request.json_schema:
         options["grammar"] = constraint.grammar
         turns = showing_schema(turns, request.json_schema)
@@ -134,17 +141,19 @@ class _Spent:
         self._model = model
         self._started_s = started_s
         self._first_token_ms: float | None = None
-        self._usage = Usage()
+        self._usage = Usage()  # of the prompts before
+        self._this = Usage()
         self._prompt: dict[str, int] = {}
 
     def begin_again(self) -> None:
         """Nothing of this prompt's answer is shown; the next prompt's is."""
         self.reason = self._first_token_ms = None
+        self._usage, self._this = self._sum(), Usage()
 
     def stopped(self) -> None:
         """Count a prompt that was left after its first token."""
         self.reason = "stop"
-        self._add(self._prompt.get("total", 0), 1, self._prompt.get("cache", 0))
+        self._count(self._prompt.get("total", 0), 1, self._prompt.get("cache", 0))
 
     def take(self, chunk: Chunk) -> str:
         """The chunk's text. Raises what the engine refused."""
@@ -158,11 +167,13 @@ class _Spent:
             self._first_token_ms = self._elapsed_ms()
         if timings := chunk.get("timings"):
             cached = timings["cache_n"]
-            self._add(cached + timings["prompt_n"], timings["predicted_n"], cached)
+            self._count(cached + timings["prompt_n"], timings["predicted_n"], cached)
         self._prompt = chunk.get("prompt_progress") or self._prompt
         return text
 
-    def finished(self, reason: FinishReason | None = None) -> Finished:
+    def finished(
+        self, reason: FinishReason | None = None, *, stop_sequence: str | None = None
+    ) -> Finished:
         """Raises `AnswerCut` when the engine gave no reason."""
         final = reason or self.reason
         if final is None:
@@ -171,15 +182,21 @@ class _Spent:
             model=f"local/{self._model}",
             provider="local",
             reason=final,
-            usage=self._usage,
+            usage=self._sum(),
             first_token_ms=round(self._first_token_ms or self._elapsed_ms(), 2),
+            stop_sequence=stop_sequence,
         )
 
-    def _add(self, prompt: int, made: int, cached: int) -> None:
-        self._usage = Usage(
-            prompt_tokens=self._usage.prompt_tokens + prompt,
-            completion_tokens=self._usage.completion_tokens + made,
-            cached_tokens=self._usage.cached_tokens + cached,
+    def _count(self, prompt: int, made: int, cached: int) -> None:
+        """What the engine says of this prompt; later counts are totals."""
+        self._this = Usage(prompt_tokens=prompt, completion_tokens=made, cached_tokens=cached)
+
+    def _sum(self) -> Usage:
+        before, this = self._usage, self._this
+        return Usage(
+            prompt_tokens=before.prompt_tokens + this.prompt_tokens,
+            completion_tokens=before.completion_tokens + this.completion_tokens,
+            cached_tokens=before.cached_tokens + this.cached_tokens,
         )
 
     def _elapsed_ms(self) -> float:

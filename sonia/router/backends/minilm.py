@@ -37,6 +37,10 @@ class Minilm:
         self._tokenizer.enable_truncation(MAX_TOKENS)
         self._tokenizer.no_padding()
 
+    def count(self, texts: Sequence[str]) -> int:
+        """Tokens that are read of the texts, the two that stand around each among them."""
+        return sum(len(encoding.ids) for encoding in self._tokenizer.encode_batch(list(texts)))
+
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """`[len(texts), 384]`: the mean over the real tokens, normalised."""
         vectors = np.empty((len(texts), DIMENSIONS), np.float32)

@@ -42,11 +42,17 @@ class OllamaDialect:
             "stream": not request.whole,
             "options": _options(request),
         }
-        if request.json_schema is not None:
-            sent["format"] = request.json_schema
-        elif request.json_object:
-            sent["format"] = "json"
-        if tools := _tools(request):
+        format = "json" if request.json_object else request.json_schema
+        tools = _tools(request)
+        if format is not None and tools:  # held to the form it can't call
+            raise InvalidRequest(
+                "Ollama answers in a form or may call tools, not both. Leave one out, or ask "
+                "another model.",
+                field="response_format",
+            )
+        if format is not None:
+            sent["format"] = request.json_schema or format
+        if tools:
             sent["tools"] = tools
         return msgspec.json.encode(sent)
 

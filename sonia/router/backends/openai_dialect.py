@@ -173,6 +173,7 @@ class _Choice(msgspec.Struct):
     delta: _Said | None = None
     message: _Said | None = None
     finish_reason: str | None = None
+    stop_reason: Any = None  # vLLM's and its kin's: the text of `stop` that ended it
     logprobs: _Logprobs | None = None
 
 
@@ -312,6 +313,8 @@ def take(answer: Answer, choice: _Choice, said: _Said | None) -> str:
             told = answer.refusals.redacted(choice.finish_reason)
             raise answer.refusals.cut(f"the provider stopped it ({told})")
         answer.reason = _REASONS[choice.finish_reason]
+        if choice.stop_reason in answer.request.stop:
+            answer.stop_sequence = choice.stop_reason
     return text
 
 

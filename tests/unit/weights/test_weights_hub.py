@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from weights_given import BODY, OTHER, LocalHub, closed_hub, entry
 
-from sonia.errors import UpstreamError
+from sonia.errors import Unavailable, UpstreamError
 from sonia.weights import Weights
 
 
@@ -140,3 +140,16 @@ async def test_every_source_that_failed_is_named_with_its_reason(
     assert "not reachable" in for_closed
     assert "HTTP 404" in for_hub
     assert weights.progress("tiny").stage == "failed"
+
+
+async def test_offline_nothing_is_fetched_and_what_to_do_is_said(
+    folder: Path, hub: LocalHub
+) -> None:
+    offline = Weights(folder, catalogue=[entry(hub.source)], offline=True)
+
+    with pytest.raises(Unavailable, match=r"offline is true.*sonia models pull tiny"):
+        await offline.ensure("tiny")
+
+    assert hub.ranges == []
+    await Weights(folder, catalogue=[entry(hub.source)]).ensure("tiny")
+    assert (await offline.ensure("tiny"))["model.bin"].read_bytes() == BODY
