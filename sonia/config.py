@@ -312,6 +312,19 @@ class Pipecat(Listen, frozen=True, kw_only=True):
     wyoming_port: Port = 0
 
 
+class McpServer(Section, frozen=True, kw_only=True):
+    """A server whose tools become Sonia's: a program (`command`) or an address (`url`).
+
+    `env` is added to the program's environment, `headers` to requests.
+    """
+
+    command: tuple[Text, ...] = ()
+    url: str = ""
+    env: dict[str, Secret] = {}
+    headers: dict[str, Secret] = {}
+    timeout_s: Seconds = 30.0
+
+
 class OpenClaw(Listen, frozen=True, kw_only=True):
     """What Sonia can do. Files are read and written below `workspace` only.
 
@@ -326,6 +339,7 @@ class OpenClaw(Listen, frozen=True, kw_only=True):
     egress: Egress = "open"
     egress_hosts: tuple[Host, ...] = ()
     search_url: str = ""
+    mcp: dict[str, McpServer] = {}
 
 
 class EvaOs(Listen, frozen=True, kw_only=True):

@@ -30,6 +30,7 @@ def check(config: Config) -> list[Mistake]:
         *_embeddings(config),
         *_documents(config),
         *_folders(config),
+        *_mcp(config),
     ]
 
 
@@ -100,6 +101,18 @@ def _custom(name: str, custom: Custom) -> Iterator[Mistake]:
         yield Mistake((*path, "base_url"), f"{wrong} Expected a URL like https://example.org/v1.")
     if (custom.input_usd is None) != (custom.output_usd is None):
         yield Mistake(path, "input_usd and output_usd are given together.")
+
+
+def _mcp(config: Config) -> Iterator[Mistake]:
+    for name, server in config.services.openclaw.mcp.items():
+        path = ("services", "openclaw", "mcp", name)
+        if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,31}", name):
+            yield Mistake(path, "a name has 1 to 32 small letters, digits, - and _ only.")
+        if bool(server.command) == bool(server.url):
+            yield Mistake(path, "expected either a command or a url.")
+        if server.url and (wrong := _wrong_url(server.url)):
+            what = f"{wrong} Expected a URL like http://127.0.0.1:8000/mcp."
+            yield Mistake((*path, "url"), what)
 
 
 def _wrong_url(url: str) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,23 @@ class Catalogue:
     """A closed set of names: another spelling or case is another, unknown, name."""
 
     def __init__(self, known: tuple[Tool[Any], ...], *, timeout_s: float, folder: Path) -> None:
+        self._timeout_s = timeout_s
+        self._folder = str(folder)
+        self._hold(known)
+
+    def _hold(self, known: Iterable[Tool[Any]]) -> None:
         self._tools = {tool.name: tool for tool in sorted(known, key=lambda tool: tool.name)}
-        self._aliases = {alias: tool.name for tool in known for alias in tool.aliases}
+        self._aliases = {
+            alias: tool.name for tool in self._tools.values() for alias in tool.aliases
+        }
+        timeout_s = self._timeout_s
         self._infos = {name: tools.info(tool, timeout_s) for name, tool in self._tools.items()}
         self._digests = {name: tools.digest(tool) for name, tool in self._tools.items()}
-        self._folder = str(folder)
+
+    def offer(self, prefix: str, found: tuple[Tool[Any], ...]) -> None:
+        """From now on these are the tools whose names begin so."""
+        others = (tool for name, tool in self._tools.items() if not name.startswith(prefix))
+        self._hold([*others, *found])
 
     def infos(self) -> tuple[ToolInfo, ...]:
         """Every tool, by name."""
@@ -61,7 +74,7 @@ class Catalogue:
     def check(self, name: str, args: dict[str, Any]) -> tuple[Tool[Any], Arguments]:
         """Raises `ToolNotFound`, `ArgumentsInvalid`."""
         tool = self.find(name)
-        return tool, tools.read_arguments(tool, args)
+        return tool, tool.read(args)
 
     async def prepare(
         self,

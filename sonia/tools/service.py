@@ -23,6 +23,7 @@ from sonia.tools.files import Workspace
 from sonia.tools.followup import FollowUp
 from sonia.tools.interface import ActionError, ArgumentsInvalid, Call, Outcome, ToolInfo
 from sonia.tools.journal import Journal
+from sonia.tools.mcp import Servers, open_servers
 from sonia.tools.network import GuardedClient, Reach
 from sonia.tools.runner import Runner, outcome_of
 from sonia.tools.sandbox import Limits, Sandbox
@@ -71,6 +72,8 @@ class GuardedTools:
         self._keys: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._calls: set[asyncio.Task[Outcome]] = set()
         self._closed = False
+        self.offer = self._catalogue.offer
+        self.servers: Servers | None = None
 
     # --- the catalogue -------------------------------------------------------------------
 
@@ -244,6 +247,7 @@ class GuardedTools:
             "tools": len(self.catalogue()),
             "workspace": str(self._workspace.root),
             "sandbox": sandbox,
+            **({"mcp": states} if self.servers and (states := self.servers.states()) else {}),
         }
 
     async def close(self) -> None:
@@ -291,10 +295,11 @@ async def open_tools(
             config, control, actions, tasks, files, sandbox, client, trash, Journal(db)
         )
         tasks.begin(tools.tidy())
-        try:
-            yield tools
-        finally:
-            await tools.close()
+        async with open_servers(config, tools.offer, control, db, tasks) as tools.servers:
+            try:
+                yield tools
+            finally:
+                await tools.close()
 
 
 def _apart(workspace: Path, data: Path) -> Path:

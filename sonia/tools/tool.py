@@ -110,6 +110,14 @@ class Tool(Generic[A]):
         """The time that the arguments ask for, if they do."""
         return None
 
+    def schema(self) -> dict[str, Any]:
+        """The JSON Schema of the arguments, of type object."""
+        return schema(self.arguments)
+
+    def read(self, args: dict[str, Any]) -> A:
+        """Check `args` strictly. Raises `ArgumentsInvalid` naming the field."""
+        return read_arguments(self, args)
+
 
 async def finished(work: Coroutine[Any, Any, R]) -> R:
     """Do `work` to its end, even when who waits is cancelled: nothing is said to be undone before
@@ -139,7 +147,7 @@ def info(tool: Tool[Any], timeout_s: float) -> ToolInfo:
     return ToolInfo(
         name=tool.name,
         description=tool.description,
-        arguments=schema(tool.arguments),
+        arguments=tool.schema(),
         risk_tier=tool.tier,
         side_effects=tool.side_effects,
         timeout_ms=round(timeout_s * 1000),
@@ -152,7 +160,7 @@ def info(tool: Tool[Any], timeout_s: float) -> ToolInfo:
 
 def digest(tool: Tool[Any]) -> str:
     """The SHA-256 of a tool's definition: what was approved for one is not for another."""
-    parts = (tool.name, tool.description, schema(tool.arguments), tool.tier, tool.side_effects)
+    parts = (tool.name, tool.description, tool.schema(), tool.tier, tool.side_effects)
     return hashlib.sha256(msgspec.json.encode(parts, order="sorted")).hexdigest()
 
 

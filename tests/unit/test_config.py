@@ -90,7 +90,9 @@ def sections(kind: Any = Document, path: str = "") -> list[tuple[str, set[str]]]
     """Every section's path, with the keys that are no sections themselves."""
     keys = keys_of(kind) or {}
     inner = {
-        key: kind for key, kind in keys.items() if keys_of(kind) or key in ("profiles", "custom")
+        key: kind
+        for key, kind in keys.items()
+        if keys_of(kind) or key in ("profiles", "custom", "mcp")
     }
     found = [(path, set(keys) - set(inner))]
     for key, kind in inner.items():
