@@ -27,6 +27,12 @@ import msgspec
 from sonia.config import Config, EmbeddingModel, ModelRouter
 from sonia.router import ChatRequest, ToolCallProposed, open_router
 from sonia.router.backends.base import fits
+from sonia.tools.builtin import builtin_tools
+from sonia.tools.catalogue import Catalogue
+from sonia.tools.files import Workspace
+from sonia.tools.network import GuardedClient, Reach
+from sonia.tools.sandbox import Sandbox
+from sonia.tools.trash import Trash
 from sonia.types import Message, ToolSpec
 from sonia.weights import Weights
 
@@ -35,35 +41,17 @@ SYSTEM = "You are Sonia, the user's personal assistant. Reply in one or two shor
 SAY = "say"
 
 
-def _tool(name: str, description: str, *required: str, **optional: str) -> ToolSpec:
-    kinds = {**dict.fromkeys(required, "string"), **optional}
-    return ToolSpec(
-        name=name,
-        description=description,
-        parameters={
-            "type": "object",
-            "properties": {field: {"type": kind} for field, kind in kinds.items()},
-            "required": list(required),
-            "additionalProperties": False,
-        },
+def _standard() -> tuple[ToolSpec, ...]:
+    """The product's own tools, as a model is told of them. None is run."""
+    here = Path()
+    workspace = Workspace(here, 1)
+    tools = builtin_tools(
+        workspace, Sandbox(here), GuardedClient(Reach()), Trash(here, workspace), ""
     )
+    return Catalogue(tools, timeout_s=1.0, folder=here).specs()
 
 
-TOOLS = (
-    _tool("browser.open", "Open a web address in the user's browser.", "url"),
-    _tool("file.delete", "Move a file of the workspace to the trash.", "path"),
-    _tool("file.list", "List the files in a folder of the workspace.", "path"),
-    _tool("file.read", "Read a text file of the workspace.", "path"),
-    _tool("file.search", "Search the files of the workspace for a text.", "query"),
-    _tool("file.write", "Write text to a file of the workspace.", "path", "content"),
-    _tool("math.evaluate", "Evaluate an arithmetic expression exactly.", "expression"),
-    _tool("notification.send", "Show the user a notification on the desktop.", "message"),
-    _tool("process.list", "List the programs that are running on this computer."),
-    _tool("shell.run", "Run a shell command on this computer.", "command"),
-    _tool("system.info", "This computer's time, date, system, memory, disk and battery."),
-    _tool("web.fetch", "Read the text of a web page.", "url"),
-    _tool("web.search", "Search the web.", "query"),
-)
+TOOLS = _standard()
 BY_NAME = {tool.name: tool for tool in TOOLS}
 
 

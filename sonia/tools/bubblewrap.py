@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from sonia.errors import PolicyDenied
+from sonia.tools.confine import abi
 
 INSIDE = "/workspace"
 PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
@@ -19,9 +21,11 @@ ENVIRONMENT = {
 }
 SHELL = "/bin/sh"
 
+_HERE = Path(__file__).parent
 _BINDS = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 _ETC = ("alternatives", "group", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "localtime",
         "nsswitch.conf", "passwd", "protocols", "services", "ssl/certs")  # fmt: skip
+SCRATCH = ("/dev/shm", "/tmp")  # noqa: S108  mounted empty, inside only
 _SCRATCH_BYTES = 256 * 1024 * 1024
 
 
@@ -51,18 +55,23 @@ def command_line(
     words: Sequence[str],
     *,
     read_only: bool = False,
+    second: bool = True,
 ) -> list[str]:
     """The words that start the program `words` in its sandbox.
 
     `workspace` is all that is writable, with `read_only` not even that; a `hidden` folder is
-    empty wherever it would be seen.
+    empty wherever it would be seen. With `second` Landlock says the same once more, inside; for
+    that our interpreter is seen there too.
     """
+    seen = (*_BINDS, *interpreter()) if second else _BINDS
+    if second:
+        words = _confined(words, read_only=read_only)
     argv = [
         program,
         "--unshare-all", "--unshare-user", "--disable-userns",
         "--die-with-parent", "--new-session", "--cap-drop", "ALL", "--hostname", "sonia",
     ]  # fmt: skip
-    for name in _BINDS:
+    for name in seen:
         path = Path(name)
         if path.is_symlink():
             argv += ["--symlink", str(path.readlink()), name]
@@ -71,10 +80,10 @@ def command_line(
     for name in _ETC:
         argv += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
     argv += ["--proc", "/proc", "--dev", "/dev"]
-    for scratch in ("/dev/shm", "/tmp"):  # noqa: S108  mounted empty, inside only
+    for scratch in SCRATCH:
         argv += ["--size", str(_SCRATCH_BYTES), "--tmpfs", scratch]
     for folder in hidden:
-        if any(folder.is_relative_to(name) for name in _BINDS):
+        if any(folder.is_relative_to(name) for name in seen):
             argv += ["--tmpfs", str(folder)]
     bind = "--ro-bind" if read_only else "--bind"
     argv += [bind, str(workspace), INSIDE, "--chdir", INSIDE]
@@ -82,3 +91,22 @@ def command_line(
     for name in ("/proc", "/dev", "/"):
         argv += ["--remount-ro", name]
     return [*argv, "--", *words]
+
+
+def interpreter() -> tuple[str, ...]:
+    """The folder that our Python needs, when the sandbox would not have it anyway."""
+    prefix = Path(sys.base_prefix).resolve()
+    return () if any(prefix.is_relative_to(name) for name in _BINDS) else (str(prefix),)
+
+
+def landlocked() -> bool:
+    """Whether the second wall can be put up on this host."""
+    prefix = Path(sys.base_prefix).resolve()
+    return abi() > 0 and prefix != Path("/") and not Path.home().resolve().is_relative_to(prefix)
+
+
+def _confined(words: Sequence[str], *, read_only: bool) -> list[str]:
+    source = (_HERE / "confine.py").read_text(encoding="utf-8")
+    writable = SCRATCH if read_only else (INSIDE, *SCRATCH)
+    python = str(Path(sys.executable).resolve())
+    return [python, "-ISc", source, "\n".join(writable), *words]

@@ -26,6 +26,7 @@ from sonia.tools.bubblewrap import (
     SandboxMissing,
     command_line,
     find_bubblewrap,
+    landlocked,
 )
 from sonia.tools.output import Kept
 from sonia.tools.shell import Script
@@ -90,7 +91,10 @@ class _Started(msgspec.Struct, rename="kebab"):
 
 
 class Sandbox:
-    """Runs commands for one workspace. `hidden` folders are empty inside, wherever they are."""
+    """Runs commands for one workspace. `hidden` folders are empty inside, wherever they are.
+
+    `landlocked` says, once it was checked, whether there is a second wall.
+    """
 
     def __init__(
         self,
@@ -105,13 +109,18 @@ class Sandbox:
         self._limits = limits or Limits()
         self._program = program
         self._works = False
+        self.landlocked = False
         self._checking = asyncio.Lock()
 
     async def check(self) -> None:
         """Try it once; what works is not tried again. Raises `SandboxMissing`."""
         async with self._checking:
             if not self._works:
+                self.landlocked = await asyncio.to_thread(landlocked)
                 ran = await self._run((SHELL, "-c", ":"), START_S)
+                if self.landlocked and ran.exit_code != 0:  # one wall is better than none
+                    self.landlocked = False
+                    ran = await self._run((SHELL, "-c", ":"), START_S)
                 if ran.exit_code != 0:
                     raise SandboxMissing(
                         "Commands run in a bubblewrap sandbox only, and it can't start here: "
@@ -232,7 +241,14 @@ class Sandbox:
 
     def _argv(self, words: Sequence[str], read_only: bool) -> list[str]:
         program = self._program or find_bubblewrap()
-        return command_line(program, self._workspace, self._hidden, words, read_only=read_only)
+        return command_line(
+            program,
+            self._workspace,
+            self._hidden,
+            words,
+            read_only=read_only,
+            second=self.landlocked,
+        )
 
     async def _attend(self, running: _Running, out: Kept, err: Kept, limit_s: float) -> bool:
         """Read until it ends or is stopped; return whether its time ran out."""

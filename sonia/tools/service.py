@@ -248,6 +248,7 @@ class GuardedTools:
             "workspace": str(self._workspace.root),
             "sandbox": sandbox,
             **({"mcp": states} if self.servers and (states := self.servers.states()) else {}),
+            "landlock": self._sandbox.landlocked,
         }
 
     async def close(self) -> None:

@@ -8,6 +8,7 @@ import os
 import secrets
 import shutil
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -17,6 +18,7 @@ import psutil
 import pytest
 from blockbuster import blockbuster_ctx
 
+from sonia.tools import confine
 from sonia.tools import sandbox as sandbox_module
 from sonia.tools.bubblewrap import ENVIRONMENT, SandboxMissing
 from sonia.tools.sandbox import Limits, Ran, Sandbox
@@ -422,3 +424,59 @@ async def test_no_descriptor_is_left_open(sandbox: Sandbox) -> None:
         await sandbox.run("true", 10)
 
     assert open_descriptors() <= before
+
+
+# --- the second wall --------------------------------------------------------------------------
+
+
+def confined(folder: Path, script: str) -> subprocess.CompletedProcess[str]:
+    """Run a script of the shell behind Landlock alone, without bubblewrap."""
+    argv = [sys.executable, "-IS", confine.__file__, str(folder), "/bin/sh", "-c", script]
+    return subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.skipif(confine.abi() < 1, reason="this kernel has no Landlock")
+def test_t21_landlock_alone_lets_only_the_workspace_be_changed(folder: Path) -> None:
+    outside = folder.parent / "outside"
+    outside.write_text("kept")
+
+    ran = confined(
+        folder,
+        f"cd {folder}; echo in > a; cat a; echo out > {outside}; rm {outside};"
+        f"mkdir {folder.parent}/new; cat {outside}; echo > /dev/null && echo null; yes | head -1",
+    )
+
+    assert ran.stdout.splitlines() == ["in", "keptnull", "y"]
+    assert outside.read_text() == "kept"
+    assert not (folder.parent / "new").exists()
+    assert "Permission denied" in ran.stderr
+    assert "Broken pipe" not in ran.stderr
+
+
+@pytest.mark.skipif(confine.abi() < 4, reason="this kernel's Landlock knows no network")
+def test_t21_landlock_alone_lets_nothing_connect(folder: Path, loopback: int) -> None:
+    call = f"import socket; socket.create_connection(('127.0.0.1', {loopback}), 5)"
+
+    ran = confined(folder, f'{sys.executable} -ISc "{call}"')
+
+    assert "PermissionError" in ran.stderr
+
+
+async def test_t21_both_walls_are_up_where_the_kernel_has_them(
+    sandbox: Sandbox, folder: Path
+) -> None:
+    ran = await sandbox.run("grep -c . a; echo hi > /dev/stdout; echo $0; ls /nowhere", 30)
+
+    assert sandbox.landlocked == (confine.abi() > 0)
+    assert ran.stdout.splitlines()[-2:] == ["hi", "/bin/sh"]
+
+
+async def test_t22_one_wall_is_left_when_the_second_can_not_be_put_up(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sonia.tools.bubblewrap.sys.executable", "/nowhere/python")
+
+    ran = await sandbox.run("echo hi", 30)
+
+    assert ran.stdout == "hi\n"
+    assert not sandbox.landlocked
