@@ -27,6 +27,7 @@ from sonia.gateway import Answers, Keyring, Responses, Turns, open_answers, open
 from sonia.health import Probe
 from sonia.memory import PLACES as MEMORYS_PLACES
 from sonia.memory import Documents, Memory, after_restore, damaged, open_memory
+from sonia.purging import Purging
 from sonia.router import PLACES as ROUTERS_PLACES
 from sonia.router import JsonAnswers, Router, open_router
 from sonia.running import holding
@@ -83,6 +84,7 @@ class Sonia(msgspec.Struct, frozen=True, kw_only=True):
     voice: TalkingSessions
     speech: Speech
     backups: Backups
+    purging: Purging
 
     def probes(self) -> dict[str, Probe]:
         """Each module's own account of itself, by the module's name."""
@@ -120,9 +122,14 @@ def database(config: Config) -> Path:
 
 def mend(c: apsw.Connection, known: Mapping[bytes, int]) -> dict[str, int]:
     """Tell a restored database what was forgotten since, and each module of it; counts by place."""
-    counts = apply_tombstones(c, known, PLACES)
+    counts = clean(c, known)
     after_restore(c)
     return counts
+
+
+def clean(c: apsw.Connection, known: Mapping[bytes, int]) -> dict[str, int]:
+    """Forget in a copy of the database what was forgotten since; counts by place."""
+    return apply_tombstones(c, known, PLACES)
 
 
 @asynccontextmanager
@@ -149,6 +156,11 @@ async def open_sonia(config: Config, *, modules: Collection[str] = MODULES) -> A
             routing = _without_chat(config)
         router = await enter(open_router(routing, services.memory_engine.embeddings, weights, db))
         stack.callback(bus.subscribe(Forgotten, router.forget))
+        kept, every_s = config.backups.keep, config.backups.every_hours * 3600
+        backups = await enter(
+            open_backups(db.path, config.backups_folder, CHECKERS, keep=kept, every_s=every_s)
+        )
+        purging = Purging(backups, db.path, MIGRATIONS, CHECKERS, clean, keep=kept, every_s=every_s)
         memory = await enter(
             open_memory(
                 services.memory_engine,
@@ -157,6 +169,7 @@ async def open_sonia(config: Config, *, modules: Collection[str] = MODULES) -> A
                 bus,
                 config.data / "text-index",
                 places=ELSEWHERE,
+                held=purging.held,
                 earlier=router.embeddings_of,
                 model=_reader(routing, router),
             )
@@ -180,15 +193,6 @@ async def open_sonia(config: Config, *, modules: Collection[str] = MODULES) -> A
         speech = await enter(open_speech(weights, [file.path for file in files]))
         voice = await enter(open_voice(services.pipecat, turns, speech))
         await enter(open_home(services.pipecat, speech, turns))
-        backups = await enter(
-            open_backups(
-                db.path,
-                config.backups_folder,
-                CHECKERS,
-                keep=config.backups.keep,
-                every_s=config.backups.every_hours * 3600,
-            )
-        )
         stack.callback(control.plan_with(tools))
         sonia = Sonia(
             config=config,
@@ -209,6 +213,7 @@ async def open_sonia(config: Config, *, modules: Collection[str] = MODULES) -> A
             voice=voice,
             speech=speech,
             backups=backups,
+            purging=purging,
         )
         for module, probe in sonia.probes().items():
             stack.callback(control.watch(KEYS[module], probe))

@@ -58,7 +58,8 @@ class BackupUnderWay(Conflict):
 class Backup(Value):
     """What a manifest says. `schema` is the newest migration; `rows` counts by table.
 
-    `damaged_rows` were damaged in the database already when it was copied.
+    `damaged_rows` were damaged in the database already when it was copied. What was forgotten
+    before `forgotten_until` was forgotten in it after it was made.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Backup(Value):
     schema: str
     rows: dict[str, int]
     damaged_rows: int = 0
+    forgotten_until: str | None = None
 
 
 class Verified(Value):
@@ -97,15 +99,13 @@ def make(
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         remove_drafts(folder)
-        _check_room(folder, database.stat().st_size)
-        name = _free_name(folder, at)
+        check_room(folder, database.stat().st_size)
+        name = free_name(folder, at)
         draft = folder / f"{name}{DRAFT}"
         try:
             rows = copy(database, draft, stop)
-            backup = _described(draft, name, rows, checkers, at, stop)
-            _write(folder / f"{name}{MANIFEST}", msgspec.json.format(msgspec.json.encode(backup)))
-            draft.replace(folder / name)
-            sync_folder(folder)
+            backup = describe(draft, name, rows, checkers, at, stop)
+            publish(folder, draft, backup)
         finally:
             draft.unlink(missing_ok=True)
     except apsw.Error as error:
@@ -116,6 +116,19 @@ def make(
             "moment; those from before are as they were."
         ) from error
     return backup
+
+
+def publish(folder: Path, draft: Path, backup: Backup) -> None:
+    """Give a draft its name, its manifest first."""
+    describe_as(folder, backup)
+    draft.replace(folder / backup.name)
+    sync_folder(folder)
+
+
+def describe_as(folder: Path, backup: Backup) -> None:
+    """Write its manifest."""
+    manifest = msgspec.json.format(msgspec.json.encode(backup))
+    _write(folder / f"{backup.name}{MANIFEST}", manifest)
 
 
 def copy(source: Path, target: Path, stop: threading.Event | None = None) -> dict[str, int]:
@@ -140,13 +153,13 @@ def copy(source: Path, target: Path, stop: threading.Event | None = None) -> dic
     return rows
 
 
-def _described(
+def describe(
     draft: Path,
     name: str,
     rows: dict[str, int],
     checkers: Sequence[Checker],
     at: dt.datetime,
-    stop: threading.Event | None,
+    stop: threading.Event | None = None,
 ) -> Backup:
     """Read the copy whole. Raises `BackupDamaged` when it is not the database it should be."""
     with closing(connect(draft, read_only=True)) as connection:
@@ -186,7 +199,8 @@ def counts(connection: apsw.Connection) -> dict[str, int]:
     }
 
 
-def _check_room(folder: Path, wanted: int) -> None:
+def check_room(folder: Path, wanted: int) -> None:
+    """Raises `StorageFull`."""
     free = shutil.disk_usage(folder).free
     if free < wanted + SPARE_BYTES:
         raise StorageFull(
@@ -197,7 +211,8 @@ def _check_room(folder: Path, wanted: int) -> None:
         )
 
 
-def _free_name(folder: Path, at: dt.datetime) -> str:
+def free_name(folder: Path, at: dt.datetime) -> str:
+    """For a backup of this moment."""
     stem = f"sonia-{at.astimezone(dt.UTC):%Y%m%dT%H%M%SZ}"
     names = [f"{stem}.db", *(f"{stem}-{number}.db" for number in range(2, 1000))]
     return next(name for name in names if not (folder / name).exists())
@@ -331,6 +346,13 @@ class Backups:
             gone = await asyncio.to_thread(prune, self.folder, self._keep)
         get_logger("database").info("backup made", name=backup.name, removed=gone)
         return backup
+
+    async def alone(self, work: Callable[[], T]) -> T:
+        """Do this in a thread while none is made. Raises `BackupUnderWay`."""
+        if self._making.locked():
+            raise BackupUnderWay("A backup is being made. Try again when it is done.")
+        async with self._making:
+            return await asyncio.to_thread(work)
 
     async def every(self) -> tuple[Backup, ...]:
         """Newest first."""

@@ -62,16 +62,16 @@ def restore(
     """
     draft = database.with_name(f"{database.name}{DRAFT}")
     try:
-        _remove(draft)
-        _check(source, migrations, checkers)
-        known, complete = _forgotten(database)
+        discard(draft)
+        check_backup(source, migrations, checkers)
+        known, complete = forgotten(database)
         try:
             _check_room(source, database.parent)
             backups.copy(source, draft)
-            newest, rows, counts = _prepare(draft, migrations, mend, known)
+            newest, rows, counts = prepare(draft, migrations, mend, known)
             aside = _exchange(draft, database, at)
         finally:
-            _remove(draft)
+            discard(draft)
     except apsw.Error as error:
         raise translate(error) from error
     except OSError as error:
@@ -89,7 +89,8 @@ def restore(
     )
 
 
-def _check(source: Path, migrations: Path, checkers: Sequence[Checker]) -> None:
+def check_backup(source: Path, migrations: Path, checkers: Sequence[Checker]) -> None:
+    """Raises `BackupDamaged`, `BackupNotFound`, `SchemaTooNew`, `SchemaChanged`."""
     if not source.is_file():
         raise backups.BackupNotFound(f"{source}: no such file: sonia backup list")
     found = backups.verify(source, checkers)
@@ -119,7 +120,7 @@ def _check_room(source: Path, folder: Path) -> None:
         )
 
 
-def _forgotten(database: Path) -> tuple[dict[bytes, int], bool]:
+def forgotten(database: Path) -> tuple[dict[bytes, int], bool]:
     """What was ever forgotten, and whether the database itself could be asked."""
     known: dict[bytes, int] = {}
     with suppress(OSError, ValueError):
@@ -136,9 +137,10 @@ def _forgotten(database: Path) -> tuple[dict[bytes, int], bool]:
     return known, True
 
 
-def _prepare(
+def prepare(
     draft: Path, migrations: Path, mend: Mend, known: Mapping[bytes, int]
 ) -> tuple[str, dict[str, int], dict[str, int]]:
+    """Bring a copy to the present; its newest migration, its rows, and what was forgotten in it."""
     with closing(connect(draft)) as connection:
         schema.migrate(connection, draft, migrations, copy=False)
         with connection:
@@ -176,6 +178,7 @@ def _exchange(draft: Path, database: Path, at: dt.datetime) -> Path | None:
     return aside
 
 
-def _remove(draft: Path) -> None:
+def discard(draft: Path) -> None:
+    """Remove a copy that is not needed, with what SQLite left beside it."""
     for suffix in ("", *BESIDE, "-journal"):
         draft.with_name(f"{draft.name}{suffix}").unlink(missing_ok=True)

@@ -187,6 +187,7 @@ def _routes(sonia: Sonia, module: str) -> Router:
                 answers=sonia.answers,
                 responses=sonia.responses,
                 backups=sonia.backups,
+                purging=sonia.purging,
                 keyring=sonia.keyring,
             )
         case "router":

@@ -143,3 +143,13 @@ def rfc3339(moment: dt.datetime) -> str:
     """`2026-02-08T09:30:00.000Z`: UTC, milliseconds, `Z`."""
     text = moment.astimezone(dt.UTC).isoformat(timespec="milliseconds")
     return text.removesuffix("+00:00") + "Z"
+
+
+class HeldIn(Value):
+    """A backup that may still hold what was forgotten, and when it makes room for newer ones.
+
+    `until` is null where none are made by themselves. Restoring one forgets in it first.
+    """
+
+    name: str
+    until: dt.datetime | None

@@ -1,4 +1,4 @@
-"""`sonia backup create|list|verify|restore`: whole copies of what Sonia knows."""
+"""`sonia backup create|list|verify|restore|purge`: whole copies of what Sonia knows."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ examples:
   sonia backup list                         newest first
   sonia backup verify                       read the newest again; or give a NAME
   sonia stop; sonia backup restore NAME     put it in the place of the database
+  sonia backup purge                        forget in all of them what was forgotten since
 
 They are made by themselves as well: see [backups] in sonia.toml. NAME may be a path.
 """
@@ -29,7 +30,7 @@ def add(subparsers: Any) -> None:
     about = "Make, list, check and restore backups of everything Sonia keeps."
     parser = subparsers.add_parser("backup", help=about, description=about, epilog=EPILOG)
     parser.set_defaults(run=run_list)
-    actions = parser.add_subparsers(title="actions", metavar="create|list|verify|restore")
+    actions = parser.add_subparsers(title="actions", metavar="create|list|verify|restore|purge")
     actions.add_parser("create", help="make one now").set_defaults(run=run_create)
     actions.add_parser("list", help="what there is").set_defaults(run=run_list)
     verify = actions.add_parser("verify", help="read one again, whole")
@@ -38,6 +39,11 @@ def add(subparsers: Any) -> None:
     restore = actions.add_parser("restore", help="put one in the place of the database")
     restore.add_argument("name", metavar="NAME", help="a name that 'list' shows, or a path")
     restore.set_defaults(run=run_restore)
+    about = "Write every backup anew without what was forgotten since. It then needs this version."
+    purging = actions.add_parser(
+        "purge", help="forget in them what was forgotten since", description=about
+    )
+    purging.set_defaults(run=run_purge)
 
 
 def run_create(args: argparse.Namespace, config: Config) -> int:
@@ -122,6 +128,39 @@ def run_restore(args: argparse.Namespace, config: Config) -> int:
     if done.aside:
         print(f"What it was before is kept as {done.aside}")
     return 0
+
+
+def run_purge(args: argparse.Namespace, config: Config) -> int:
+    """Have the running Sonia write them anew, or do it here; 1 when one is damaged and stays."""
+    if running := read(config.data):
+        done = purge(config, Server(running))
+    else:
+        from sonia import app, purging
+
+        _check_there(config)
+        with holding(config.data):
+            folder, database = config.backups_folder, app.database(config)
+            made = purging.purge(folder, database, app.MIGRATIONS, app.CHECKERS, app.clean)
+        done = _plain(made)
+    return print_purged(done)
+
+
+def purge(config: Config, server: Server) -> Mapping[str, Any]:
+    """Have the running Sonia write all backups anew without what was forgotten."""
+    token = operator_token(config.data)
+    done: Mapping[str, Any] = server.post("/v1/backups/purge", token=token, timeout_s=TIMEOUT_S)
+    return done
+
+
+def print_purged(done: Mapping[str, Any]) -> int:
+    """Say which were written anew; 1 when one could not be."""
+    for old, new in done["rewritten"].items():
+        print(f"{old} was written anew without what was forgotten: {new}")
+    for name, why in done["left"].items():
+        print(f"{name} still holds it: {why}")
+    if not done["rewritten"] and not done["left"]:
+        print("No backup holds anything that was forgotten.")
+    return 1 if done["left"] else 0
 
 
 def _path(config: Config, name: str | None) -> Path:

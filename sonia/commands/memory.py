@@ -9,7 +9,7 @@ import time
 from typing import Any
 from urllib.parse import quote
 
-from sonia.commands import check, ingesting, terminal
+from sonia.commands import backup, check, ingesting, terminal
 from sonia.commands.server import Server
 from sonia.config import Config
 from sonia.errors import InvalidRequest
@@ -107,6 +107,9 @@ def _add_forget(actions: Any) -> None:
     forget.add_argument("--entity", metavar="NAME", help="everything that names it")
     forget.add_argument("--session", metavar="ID", help="everything of a session")
     forget.add_argument("--person", metavar="NAME", help="everything of a person")
+    forget.add_argument(
+        "--purge-backups", action="store_true", help="write the backups anew without it, too"
+    )
     forget.add_argument("--yes", action="store_true", help="don't ask")
     forget.set_defaults(run=run_forget)
 
@@ -237,13 +240,22 @@ def run_forget(args: argparse.Namespace, config: Config) -> int:
     if not args.yes and not _sure(server, args, memories, documents):
         print("Nothing was erased.")
         return 1
+    receipts: list[Any] = []
     for name in documents:
         path = f"{ROOT}/workspace/documents/{quote(name, safe='')}"
-        _print_receipt(server.delete(path, timeout_s=ERASE_TIMEOUT_S))
+        receipts.append(server.delete(path, timeout_s=ERASE_TIMEOUT_S))
     if memories or not args.ids:
         body: dict[str, Any] = {"memory_ids": memories} if memories else _whole(args)
-        _print_receipt(server.post(f"{ROOT}/forget", body, timeout_s=60.0))
-    return 0
+        receipts.append(server.post(f"{ROOT}/forget", body, timeout_s=60.0))
+    for receipt in receipts:
+        _print_receipt(receipt, purging=args.purge_backups)
+    if not args.purge_backups:
+        return 0
+    for receipt in receipts:
+        while receipt["state"] != "done":
+            time.sleep(POLL_S)
+            receipt = server.get(f"{ROOT}/forget/{receipt['id']}")
+    return backup.print_purged(backup.purge(config, server))
 
 
 def _whole(args: argparse.Namespace) -> dict[str, Any]:
@@ -273,12 +285,17 @@ def _sure(
     return terminal.confirm(f"Erase {what} for good? [y/N] ")
 
 
-def _print_receipt(receipt: dict[str, Any]) -> None:
+def _print_receipt(receipt: dict[str, Any], *, purging: bool) -> None:
     counts = ", ".join(f"{count} {name}" for name, count in receipt["erased"].items())
     print(f"{receipt['id']}: {receipt['state']}. Erased: {counts or 'nothing was there'}.")
     if receipt["state"] != "done":
         print("Nothing finds it any more; the files are being rewritten without it.")
     print(f"digest {receipt['digest']}")
+    if (kept := receipt["backups"]) and not purging:
+        ends = [item["until"] for item in kept]
+        until = f"until {max(ends)[:10]} at the latest" if all(ends) else "until you remove them"
+        print(f"{len(kept)} backups hold it {until}; restored, they forget it first. To have them")
+        print("written anew without it: sonia backup purge")
 
 
 # --- stats, reindex ----------------------------------------------------------------------

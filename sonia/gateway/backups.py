@@ -10,6 +10,7 @@ from litestar.params import FromPath
 from sonia.backups import Backup, Backups, Verified
 from sonia.control import Operator, operator_only
 from sonia.envelope import Envelope, answer
+from sonia.purging import Purged, Purging
 from sonia.types import Value
 
 
@@ -20,7 +21,7 @@ class Removed(Value):
     removed: bool = True
 
 
-def backup_routes(backups: Backups, operator: Operator) -> Router:
+def backup_routes(backups: Backups, purging: Purging, operator: Operator) -> Router:
     """Everything below `/backups`."""
 
     @post("/", status_code=200)
@@ -44,11 +45,16 @@ def backup_routes(backups: Backups, operator: Operator) -> Router:
         await backups.remove(name)
         return answer(Removed(name=name))
 
+    @post("/purge", status_code=200)
+    async def purge_backups() -> Envelope[Purged]:
+        return answer(await purging.purge())
+
     handlers: list[Any] = [
         create_backup,
         list_backups,
         show_backup,
         verify_backup,
         remove_backup,
+        purge_backups,
     ]
     return Router(path="/backups", route_handlers=handlers, guards=[operator_only(operator)])

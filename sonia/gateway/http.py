@@ -24,6 +24,7 @@ from sonia.gateway.openai import openai_routes, responses_routes
 from sonia.gateway.responses_store import Responses
 from sonia.gateway.streaming import server_sent, whole
 from sonia.memory import Memory, Session, Utterance, their_session
+from sonia.purging import Purging
 from sonia.tools import Call, Outcome, Tools
 from sonia.turn import Reply, Text, TurnRequest, Turns
 from sonia.types import DEFAULT_USER, ApprovalId, Value
@@ -118,6 +119,7 @@ def routes(
     answers: Answers,
     responses: Responses,
     backups: Backups,
+    purging: Purging,
     keyring: Keyring,
 ) -> Router:
     """The gateway's handlers; it has no prefix."""
@@ -129,7 +131,7 @@ def routes(
             *_approvals(control, operator),
             *_sessions(memory),
             *audio_routes(speech, longest_audio_s),
-            backup_routes(backups, operator),
+            backup_routes(backups, purging, operator),
             _deps(control),
             *openai_routes(answers),
             *responses_routes(answers, responses),

@@ -141,7 +141,10 @@ class Forgets:
     async def receipt(self, receipt_id: str) -> Receipt:
         """Raises `ReceiptNotFound`."""
         known_id = checked_text(receipt_id, "id")
-        return await self._parts.db.read(partial(receipts.find, receipt_id=known_id))
+        found = await self._parts.db.read(partial(receipts.find, receipt_id=known_id))
+        if found.state != "erasing" and not found.erased:
+            return found
+        return msgspec.structs.replace(found, backups=await self._parts.held(found.done_at))
 
     async def resume(self) -> None:
         """Erase what an earlier process had noted and not erased; what fails is tried again."""

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonia.errors import Conflict, Internal, NotFound, PolicyDenied
-from sonia.types import Integrity, MemoryId, Origin, Role, Value
+from sonia.types import HeldIn, Integrity, MemoryId, Origin, Role, Value
 
 SearchMode = Literal["hybrid", "vector", "text"]
 MemoryType = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
@@ -300,7 +300,8 @@ class Receipt(Value):
 
     `erasing`: asked for. `settling`: found nowhere; the rest of a document's rows go, and files
     are being rewritten. `done`: out of every file. `erased` counts by place; `digest` is the
-    SHA-256 of the receipt's other fields, as of `erased_at`, with the tombstones.
+    SHA-256 of the fields before it, as of `erased_at`, with the tombstones. `backups` are those
+    that may hold it at the moment of asking.
     """
 
     id: str
@@ -312,6 +313,7 @@ class Receipt(Value):
     erased: dict[str, int] = {}
     tombstones: int = 0
     digest: str = ""
+    backups: tuple[HeldIn, ...] = ()
 
 
 class JobStatus(Value):

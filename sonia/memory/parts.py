@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import msgspec
@@ -20,8 +20,11 @@ from sonia.memory.following import TextFollower
 from sonia.memory.interface import Embedder
 from sonia.memory.ledger import Row
 from sonia.memory.mirroring import MirrorFollower
+from sonia.types import HeldIn
 
 Clock = Callable[[], dt.datetime]
+# Which backups may hold what was out of every file at this moment, or isn't yet.
+Held = Callable[[dt.datetime | None], Awaitable[tuple[HeldIn, ...]]]
 
 
 class Parts(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,6 +42,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     clock: Clock
     bus: Bus
     places: tuple[Place, ...]
+    held: Held
 
     def wake(self) -> None:
         """Memories were written: have the indexes take them up."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -47,12 +48,12 @@ from sonia.memory.interface import (
 )
 from sonia.memory.keeping import KeepsMemories
 from sonia.memory.mirroring import MirrorFollower
-from sonia.memory.parts import Clock, Parts
+from sonia.memory.parts import Clock, Held, Parts
 from sonia.memory.reading import Reader
 from sonia.memory.text import IndexDamaged
 from sonia.memory.upkeep import Upkeep
 from sonia.memory.vectors import renew
-from sonia.types import Integrity, MemoryId, now
+from sonia.types import HeldIn, Integrity, MemoryId, now
 
 PLACES = (DocumentsPlace(), *own.PLACES, *snapshots.PLACES)
 EMBED_BUDGET_S = 0.1  # how long a hybrid search waits for its question's vector
@@ -234,6 +235,11 @@ class SqliteMemory(KeepsMemories, KeepsConversations, KeepsDocuments):
         await self._sweeper.settled()
 
 
+async def in_no_backup(_: dt.datetime | None) -> tuple[HeldIn, ...]:
+    """Where no backups are made."""
+    return ()
+
+
 @asynccontextmanager
 async def open_memory(
     config: MemoryEngine,
@@ -247,6 +253,7 @@ async def open_memory(
     check_after_s: float = CHECK_AFTER_S,
     model: Model | None = None,
     earlier: Earlier = lambda _: None,
+    held: Held = in_no_backup,
 ) -> AsyncIterator[SqliteMemory]:
     """Serve memory from `db` until left; the text index lives in `folder`.
 
@@ -255,7 +262,8 @@ async def open_memory(
     A check of everything begins `check_after_s` after the start. `model` reads turns for what the
     rules don't find, and sums up; without one, the rules do.
     `earlier` gives the embedder of a space that was configured before, if it still can embed: it
-    answers until every memory has a vector of `embedder`.
+    answers until every memory has a vector of `embedder`. `held` tells which backups may hold what
+    was forgotten.
     """
     if not await db.read(partial(vectors.has_begun, space=embedder.space)):
         await db.write(partial(vectors.begin, space=embedder.space))
@@ -275,6 +283,7 @@ async def open_memory(
         clock=clock,
         bus=bus,
         places=(*PLACES, *places),
+        held=held,
     )
     parts.vectors.space = (await db.read(vectors.standing)).space
     memory = SqliteMemory(parts, Guard(db, clock, check_after_s), model)

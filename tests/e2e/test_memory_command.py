@@ -53,8 +53,12 @@ def test_a_memory_is_added_explained_and_forgotten_with_a_receipt(server: Server
     assert json.loads(as_json.stdout)["hits"][0]["entry"]["id"] == name
     assert "The quokka sleeps" in server.command("memory", "show", name).stdout
     assert "note" in server.command("memory", "stats").stdout
+    saved = server.command("backup", "create").stdout.split()[0]
     receipt = server.command("memory", "forget", name, "--yes").stdout
     assert "1 memories" in receipt
+    assert "1 backups hold it until" in receipt
+    purged = server.command("backup", "purge").stdout
+    assert f"{saved} was written anew" in purged
     assert receipt.startswith("fgt_")
     assert server.command("memory", "search", "quokka", "--mode", "text").stdout == (
         "Nothing is found.\n"

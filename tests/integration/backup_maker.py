@@ -35,10 +35,10 @@ def restore_and_die(data: Path, backup: Path, where: str) -> None:
     """`where` is a step of restoring, and whether it is killed before or after it."""
     name, _, when = where.partition(":")
     places: dict[str, tuple[Any, str]] = {
-        "check": (restoring, "_check"),
+        "check": (restoring, "check_backup"),
         "copy": (backups, "copy"),
         "migrate": (schema, "migrate"),
-        "prepare": (restoring, "_prepare"),
+        "prepare": (restoring, "prepare"),
         "link": (os, "link"),
         "exchange": (restoring, "_exchange"),
     }
