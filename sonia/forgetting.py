@@ -63,10 +63,11 @@ class Place(Protocol):
     """Where something may be that is to be forgotten. Rows are pairs of a key and a name.
 
     The key finds the row in this database, the name is the same in every copy of it and holds
-    no word of what is forgotten but as a hash.
+    no word of what is forgotten but as a hash. `tables` are those that it answers for.
     """
 
     name: str
+    tables: tuple[str, ...]
 
     def everything(self, c: apsw.Connection) -> Iterable[tuple[Key, str]]:
         """Every row."""

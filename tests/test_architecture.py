@@ -4,12 +4,34 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from sonia import schema
+from sonia.app import MIGRATIONS, PLACES
+from sonia.db import connect
+
 PACKAGE = Path(__file__).parent.parent / "sonia"
 MODULES = {"gateway", "router", "memory", "voice", "tools", "control"}
+# Tables that hold no word of a person's: ids, hashes, moments, counts, names of parts, settings.
+WORDLESS = {
+    "control_ledger_head",
+    "control_policy",
+    "forget_tombstones",
+    "memory_access",
+    "memory_damaged",
+    "memory_derived",
+    "memory_erased",
+    "memory_forgettings",  # what was asked stands there only until it is erased
+    "memory_jobs",
+    "memory_uncompared",
+    "memory_unextracted",
+    "schema_migrations",
+    "sqlite_sequence",
+    "tools_mcp_pins",
+}
 ALLOWED = {
     "gateway": {"voice", "tools", "memory", "router", "control"},
     "tools": {"control"},
@@ -103,3 +125,17 @@ def test_every_module_has_a_face_an_interface_and_routes(module: str) -> None:
     missing = [n for n in ("__init__.py", "interface.py", "http.py") if not (folder / n).is_file()]
 
     assert missing == []
+
+
+def test_every_table_that_may_hold_words_is_a_place_of_forgetting(tmp_path: Path) -> None:
+    path = tmp_path / "sonia.db"
+    path.touch(mode=0o600)
+
+    with closing(connect(path)) as connection:
+        schema.migrate(connection, path, MIGRATIONS, copy=False)
+        tables = schema.tables(connection)
+
+    answered_for = {table for place in PLACES for table in place.tables}
+    assert tables - answered_for - WORDLESS == set(), "add a Place, or say that it has no words"
+    assert answered_for | WORDLESS <= tables, "there is no such table"
+    assert answered_for & WORDLESS == set()

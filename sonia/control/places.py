@@ -34,6 +34,7 @@ class Audit:
     """The ledger's data: arguments of tools, reasons given."""
 
     name = "audit"
+    tables: tuple[str, ...] = ("control_ledger",)
 
     def everything(self, c: apsw.Connection) -> Iterable[tuple[Key, str]]:
         """Every row, by its hash."""
@@ -80,6 +81,7 @@ class Approvals:
     """What was asked of a person; what is open is withdrawn."""
 
     name = "approvals"
+    tables: tuple[str, ...] = ("control_approvals",)
 
     def everything(self, c: apsw.Connection) -> Iterable[tuple[Key, str]]:
         """Every row."""

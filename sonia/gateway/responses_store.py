@@ -65,6 +65,7 @@ class StoredResponses:
     """The place of what was said over `/v1/responses`, for forgetting."""
 
     name = "responses"
+    tables: tuple[str, ...] = ("gateway_responses",)
 
     def everything(self, c: apsw.Connection) -> Iterable[tuple[Key, str]]:
         """Every row."""

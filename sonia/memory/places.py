@@ -58,6 +58,7 @@ class Memories:
     """Rows, versions, vectors; the text index is told what to lose."""
 
     name = "memories"
+    tables: tuple[str, ...] = ("memory_entries", "memory_versions", "memory_attributes")
 
     def everything(self, c: apsw.Connection) -> Iterable[tuple[Key, str]]:
         """Every row."""
@@ -167,6 +168,7 @@ class Events:
     """The ledger's payloads."""
 
     name = "events"
+    tables: tuple[str, ...] = ("memory_events",)
 
     def everything(self, c: apsw.Connection) -> Iterable[tuple[Key, str]]:
         """Every row."""
@@ -251,6 +253,7 @@ class Sessions:
     """The list of sessions, and what is noted with each."""
 
     name = "sessions"
+    tables: tuple[str, ...] = ("memory_sessions",)
 
     def everything(self, c: apsw.Connection) -> Iterable[tuple[Key, str]]:
         """Every row."""

@@ -232,6 +232,7 @@ class Snapshots:
     """Items of snapshots, and under the position -1 what a snapshot is called."""
 
     name = "snapshots"
+    tables: tuple[str, ...] = ("memory_snapshots", "memory_snapshot_items")
 
     def everything(self, c: apsw.Connection) -> Iterable[tuple[Key, str]]:
         """Every item."""

@@ -27,6 +27,7 @@ class Accounts:
     """Rows are persons and sessions, each with all of its sums."""
 
     name = "router_accounts"
+    tables: tuple[str, ...] = ("router_usage", "router_budgets")
 
     def everything(self, c: apsw.Connection) -> Iterable[tuple[Key, str]]:
         """None by itself: what is erased here goes with its person or session."""

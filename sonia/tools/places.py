@@ -25,6 +25,7 @@ class ActionsDone:
     """The outcomes."""
 
     name = "actions"
+    tables: tuple[str, ...] = ("tools_actions",)
 
     def everything(self, c: apsw.Connection) -> Iterable[tuple[Key, str]]:
         """Every row."""
@@ -95,6 +96,7 @@ class Undo:
     """What undoing needs of files that were changed, and what is in the trash."""
 
     name = "undo"
+    tables: tuple[str, ...] = ("tools_undo",)
 
     def everything(self, c: apsw.Connection) -> Iterable[tuple[Key, str]]:
         """Every row."""

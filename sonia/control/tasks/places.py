@@ -20,6 +20,7 @@ class Planned:
     """The tasks; with one go its runs."""
 
     name = "tasks"
+    tables: tuple[str, ...] = ("control_tasks",)
 
     def everything(self, c: apsw.Connection) -> Iterable[tuple[Key, str]]:
         """Every row."""
@@ -53,6 +54,7 @@ class Done:
     """What runs answered; that there was one stays."""
 
     name = "task_runs"
+    tables: tuple[str, ...] = ("control_task_runs",)
 
     def everything(self, c: apsw.Connection) -> Iterable[tuple[Key, str]]:
         """Every row."""

@@ -20,6 +20,7 @@ class DocumentsPlace:
     """Comes before the memories: it names the chunks of what it finds to them."""
 
     name = "documents"
+    tables: tuple[str, ...] = ("memory_documents",)
 
     def everything(self, c: apsw.Connection) -> Iterable[tuple[Key, str]]:
         """Every row."""
