@@ -149,7 +149,7 @@ async def open_sonia(config: Config, *, modules: Collection[str] = MODULES) -> A
         operator = await asyncio.to_thread(open_operator, config.data)
         keyring = Keyring(services.api_gateway.api_keys, config.data, operator)
         await keyring.reload()
-        control = await enter(open_control(services.eva_os, db))
+        control = await enter(open_control(services.eva_os, db, rules_file=_rules_file(config)))
         tasks = await enter(open_tasks(db, bus))
         routing = _with_folder(config)
         if not TALKING.intersection(modules):
@@ -240,6 +240,11 @@ def _with_folder(config: Config) -> ModelRouter:
     local = msgspec.structs.replace(local, folder=str(config.folder(local.folder)))
     providers = msgspec.structs.replace(routing.providers, local=local)
     return msgspec.structs.replace(routing, providers=providers)
+
+
+def _rules_file(config: Config) -> Path | None:
+    name = config.services.eva_os.rules_file
+    return config.folder(name) if name else None
 
 
 def _reader(routing: ModelRouter, router: Router) -> JsonAnswers | None:

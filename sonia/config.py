@@ -35,6 +35,10 @@ Positive = Annotated[int, msgspec.Meta(ge=1)]
 Text = Annotated[str, msgspec.Meta(min_length=1)]
 Host = Annotated[str, msgspec.Meta(pattern=r"^(\*\.)?[A-Za-z0-9.-]+(:[0-9]{1,5})?$")]
 Egress = Literal["offline", "lan", "allow-list", "open"]
+Clocked = Annotated[
+    str,
+    msgspec.Meta(pattern=r"^$|^([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d$"),
+]
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -81,6 +85,8 @@ class ApiGateway(Listen, frozen=True, kw_only=True):
     recall_limit: Positive = 5
     recall_least_fit: Share = 0.02
     max_tool_rounds: Annotated[int, msgspec.Meta(ge=0, le=32)] = 4
+    max_turn_s: Seconds = 300.0
+    max_turn_usd: Annotated[float, msgspec.Meta(gt=0)] = 1.0
     max_answer_tokens: Positive = 512
     caching: Caching = Caching()
     api_keys: dict[str, ApiKey] = {}
@@ -343,11 +349,14 @@ class OpenClaw(Listen, frozen=True, kw_only=True):
 
 
 class EvaOs(Listen, frozen=True, kw_only=True):
-    """What Sonia may do."""
+    """What Sonia may do. `rules_file` "" is none, and `quiet_hours` "" never."""
 
     port: Port = 7050
     approval_ttl_s: Seconds = 300.0
     max_pending: Positive = 20
+    trust_ttl_s: Seconds = 3600.0
+    quiet_hours: Clocked = ""
+    rules_file: str = ""
 
 
 class Services(Section, frozen=True, kw_only=True):

@@ -27,7 +27,7 @@ class TurnRequest(Value):
     a person holds the turn until it is answered or expires; without, the turn ends saying so.
     `metadata` is kept with a session that this turn begins. A client that holds the conversation
     itself gives what was said before as `history`, oldest first, and that of the session is not
-    read. `max_answer_tokens` lowers the configured limit.
+    read. `max_answer_tokens` lowers the configured limit. Nobody is there when it is `unattended`.
     """
 
     text: Text
@@ -39,6 +39,7 @@ class TurnRequest(Value):
     metadata: dict[str, Any] = {}
     history: tuple[Message, ...] | None = None
     max_answer_tokens: int | None = None
+    unattended: bool = False
 
 
 class TurnStarted(Value, tag="turn.started"):

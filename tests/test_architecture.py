@@ -19,6 +19,7 @@ MODULES = {"gateway", "router", "memory", "voice", "tools", "control"}
 WORDLESS = {
     "control_ledger_head",
     "control_policy",
+    "control_standing",
     "forget_tombstones",
     "memory_access",
     "memory_damaged",

@@ -28,6 +28,7 @@ In a conversation, /new begins another one. When Sonia wants to do something tha
 consent, she shows exactly what, and waits for a yes.
 """
 PROMPT = "you> "
+UNBOUNDED = 3  # such a yes takes the confirmation code
 POLL_S = 0.25
 CLEAR = "\r\033[K"
 
@@ -174,9 +175,8 @@ class Conversation:
         if not terminal.is_interactive():
             terminal.note(f"Waiting. To allow it: sonia approvals approve {approval_id}")
             return
-        verb = "approve" if terminal.confirm("Allow? [y/N] ") else "deny"
         try:
-            settle(self._server, self._data, approval_id, verb)
+            answer(self._server, self._data, approval_id, int(data.get("risk_tier") or 0))
         except SoniaError as error:  # expired or answered elsewhere: the stream says what follows
             terminal.note(f"sonia: {error.message}")
 
@@ -231,7 +231,39 @@ def question(data: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def settle(server: Server, data: Path, approval_id: str, verb: str, reason: str = "") -> Any:
+def answer(server: Server, data: Path, approval_id: str, risk_tier: int) -> Any:
+    """Take a person's yes or no from the terminal and give it. Raises `SoniaError`.
+
+    What is worst takes its confirmation code for a yes.
+    """
+    if risk_tier < UNBOUNDED:
+        yes = terminal.confirm("Allow? [y/N] ")
+        return settle(server, data, approval_id, "approve" if yes else "deny")
+    code = confirmation_code(server, data, approval_id)
+    said = terminal.ask(f"Type {code} to allow this, or press Enter to deny it: ")
+    if said:
+        return settle(server, data, approval_id, "approve", code=said)
+    return settle(server, data, approval_id, "deny")
+
+
+def confirmation_code(server: Server, data: Path, approval_id: str) -> str:
+    """The code without which a yes to the worst does not count. Raises `SoniaError`."""
+    path = f"/control/approvals/{quote(approval_id, safe='')}/code"
+    return str(server.get(path, token=operator_token(data))["confirmation_code"])
+
+
+def settle(
+    server: Server,
+    data: Path,
+    approval_id: str,
+    verb: str,
+    reason: str = "",
+    *,
+    code: str | None = None,
+    trust: str | None = None,
+) -> Any:
     """Answer with the operator's token; `verb` is approve or deny. Raises `SoniaError`."""
     path = f"/v1/approvals/{quote(approval_id, safe='')}/{verb}"
-    return server.post(path, {"reason": reason} if reason else {}, token=operator_token(data))
+    said = {"reason": reason or None, "confirmation_code": code, "trust": trust}
+    body = {name: value for name, value in said.items() if value is not None}
+    return server.post(path, body, token=operator_token(data))

@@ -18,6 +18,7 @@ COMMANDS = (
     "chat",
     "approvals",
     "actions",
+    "policy",
     "tasks",
     "models",
     "keys",

@@ -64,9 +64,10 @@ class Server:
         guarded = config.services.api_gateway.api_keys or (config.data / FILE_NAME).exists()
         return cls(running, operator_token(config.data) if guarded else None)
 
-    def get(self, path: str) -> Any:
+    def get(self, path: str, *, token: Secret | None = None) -> Any:
         """The `data` of the answer. Raises `Refused`, `Unavailable`."""
-        return self._call("GET", path)
+        headers = {"Authorization": f"Bearer {token.reveal()}"} if token else {}
+        return self._call("GET", path, headers=headers)
 
     def post(
         self,
@@ -80,9 +81,17 @@ class Server:
         headers = {"Authorization": f"Bearer {token.reveal()}"} if token else {}
         return self._call("POST", path, dict(body or {}), headers, timeout_s)
 
-    def delete(self, path: str, *, timeout_s: float = TIMEOUT_S) -> Any:
+    def put(self, path: str, body: Mapping[str, Any], *, token: Secret) -> Any:
         """The `data` of the answer. Raises `Refused`, `Unavailable`."""
-        return self._call("DELETE", path, timeout_s=timeout_s)
+        headers = {"Authorization": f"Bearer {token.reveal()}"}
+        return self._call("PUT", path, dict(body), headers)
+
+    def delete(
+        self, path: str, *, token: Secret | None = None, timeout_s: float = TIMEOUT_S
+    ) -> Any:
+        """The `data` of the answer. Raises `Refused`, `Unavailable`."""
+        headers = {"Authorization": f"Bearer {token.reveal()}"} if token else {}
+        return self._call("DELETE", path, headers=headers, timeout_s=timeout_s)
 
     def bare(self, service: str, path: str, timeout_s: float = 3.0) -> tuple[int, Any]:
         """Status and JSON of a route without envelope, on a service's own port."""

@@ -41,15 +41,20 @@ def is_interactive() -> bool:
 
 def confirm(question: str) -> bool:
     """Ask, and take nothing but a yes typed after the question for a yes."""
+    return ask(question).lower() in ("y", "yes")
+
+
+def ask(question: str) -> str:
+    """Ask, and return what was typed after the question; "" for no answer."""
     if sys.platform != "win32":
         import termios
 
         termios.tcflush(sys.stdin, termios.TCIFLUSH)
     try:
-        return input(question).strip().lower() in ("y", "yes")
+        return input(question).strip()
     except EOFError:
         print()
-        return False
+        return ""
 
 
 def note(text: str) -> None:

@@ -13,17 +13,24 @@ from typing import TYPE_CHECKING, Any
 
 from sonia.config import EvaOs
 from sonia.control import ledger, store
+from sonia.control import trust as granted
+from sonia.control.codes import TRIES, fits
 from sonia.control.deadlines import Deadlines
 from sonia.control.interface import (
     Approval,
     ApprovalSettled,
     ApprovalState,
     ApprovalUnanswered,
+    CodeNeeded,
     Decision,
     LedgerDown,
     Plan,
     ScopeMismatch,
     TooManyPending,
+    Trust,
+    TrustFor,
+    TrustNotFound,
+    VoiceForbidden,
 )
 from sonia.control.journal import Journal
 from sonia.control.ledger import Stamp
@@ -36,6 +43,8 @@ if TYPE_CHECKING:
     import apsw
 
 RETRY_S = 1.0
+VOICE = "voice"
+SPOKEN_TIER = 1  # a loudspeaker can say yes too
 
 
 class Approvals:
@@ -82,14 +91,26 @@ class Approvals:
     # --- answering and using -------------------------------------------------------------
 
     async def settle(
-        self, approval_id: ApprovalId, *, approve: bool, by: str, reason: str = ""
+        self,
+        approval_id: ApprovalId,
+        *,
+        approve: bool,
+        by: str,
+        reason: str = "",
+        code: str | None = None,
+        trust: TrustFor | None = None,
     ) -> Approval:
         """See `Control.settle`."""
         stamp = self._journal.stamp()
         state: ApprovalState = "approved" if approve else "denied"
         answer = {"state": state, "by": by, "reason": reason}
 
-        def work(connection: apsw.Connection) -> Approval:
+        def work(connection: apsw.Connection) -> Approval | CodeNeeded:
+            asked = store.find(connection, approval_id, stamp.at)
+            if approve and asked.state == "pending":
+                wrong = self._unconfirmed(connection, asked, by, code, stamp)
+                if wrong:
+                    return wrong
             answered = store.change(
                 connection, store.SETTLE, id=approval_id, now=stamp.text, **answer
             )
@@ -97,15 +118,85 @@ class Approvals:
             if not answered:
                 raise _settled(approval)
             account = _account(approval) | {"by": by, "reason": reason}
+            if approve and trust:
+                account["trust"] = trust
+                ttl_s = self._config.trust_ttl_s
+                granted.give(connection, approval, trust, by=by, now=stamp.at, ttl_s=ttl_s)
             ledger.append(connection, f"approval.{state}", account, stamp)
             return approval
 
         approval = await self._journal.write(work)
+        if isinstance(approval, CodeNeeded):
+            if not approval.details["tries_left"]:
+                self._deadlines.close([approval_id])
+            raise approval
         if approve:
             self._deadlines.wake(approval_id)
         else:
             self._deadlines.close([approval_id])
         return approval
+
+    def _unconfirmed(
+        self,
+        connection: apsw.Connection,
+        asked: Approval,
+        by: str,
+        code: str | None,
+        stamp: Stamp,
+    ) -> CodeNeeded | None:
+        """What keeps a yes from counting. A missing code is no try. Raises `VoiceForbidden`."""
+        spoken = by == VOICE
+        if spoken and asked.risk_tier > SPOKEN_TIER:
+            raise VoiceForbidden(
+                "By voice you can say no to this, not yes. Approve it on the screen: "
+                f"sonia approvals approve {asked.id}"
+            )
+        if not (asked.needs_code or spoken):
+            return None
+        if code is None:
+            return CodeNeeded(
+                "This needs the confirmation code, which 'sonia approvals show' shows.",
+                approval_id=asked.id,
+                tries_left=TRIES,
+            )
+        if fits(store.code(connection, asked.id), code):
+            return None
+        left = store.mistake(connection, asked.id, by=by, now=stamp.text, most=TRIES)
+        account = _account(asked) | {"by": by, "tries_left": left}
+        ledger.append(connection, "approval.mistaken", account, stamp)
+        said = f"{left} tries are left." if left else "It is denied now; ask again."
+        return CodeNeeded(
+            f"The confirmation code is wrong. {said}", approval_id=asked.id, tries_left=left
+        )
+
+    async def code(self, approval_id: ApprovalId) -> str:
+        """See `Control.code`."""
+        at = self._journal.now()
+
+        def work(connection: apsw.Connection) -> str:
+            approval = store.find(connection, approval_id, at)
+            if approval.state != "pending":
+                raise _settled(approval)
+            return store.code(connection, approval_id)
+
+        return await self._journal.read(work)
+
+    async def trusts(self) -> tuple[Trust, ...]:
+        """See `Control.trusts`."""
+        at = self._journal.now()
+        return await self._journal.read(lambda connection: granted.in_force(connection, at))
+
+    async def distrust(self, trust_id: str, *, by: str) -> None:
+        """See `Control.distrust`."""
+        stamp = self._journal.stamp()
+
+        def work(connection: apsw.Connection) -> None:
+            if not granted.take_back(connection, trust_id):
+                raise TrustNotFound("No trust in force has this id.", trust_id=trust_id)
+            account = {"trust_id": trust_id, "by": by}
+            ledger.append(connection, "trust.ended", account, stamp)
+
+        await self._journal.write(work)
 
     async def redeem(self, approval_id: ApprovalId, plan: Plan) -> Decision:
         """See `Control.redeem`."""
@@ -159,7 +250,12 @@ class Approvals:
         )
 
     def cancel_in(self, connection: apsw.Connection, reason: str, stamp: Stamp) -> list[ApprovalId]:
-        """Cancel what is open in this transaction; hand the result to `ended` after it."""
+        """Cancel what is open in this transaction and end all trust; hand the result to `ended`
+        after it.
+        """
+        for trust_id in granted.take_back(connection):
+            account = {"trust_id": trust_id, "by": reason}
+            ledger.append(connection, "trust.ended", account, stamp)
         found = store.change(connection, store.CANCEL_OPEN, reason=reason)
         return _ended(connection, found, "cancelled", reason, stamp)
 

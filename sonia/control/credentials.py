@@ -15,7 +15,7 @@ _SECRET = re.compile(
     r"\.env(\..*)?|\.?netrc|_netrc|\.pgpass|\.my\.cnf|\.git-credentials|\.npmrc|\.pypirc|\.htpasswd"
     r"|id_(rsa|dsa|ecdsa|ed25519)(_sk)?|credentials?(\.(json|xml|ya?ml|toml|ini|db))?"
     r"|(client_)?secrets?(\.(json|ya?ml|toml|ini|txt|env))?|passwords?(\.(txt|csv|kdbx?))?"
-    r"|shadow-?|gshadow-?|sudoers|master\.passwd|wallet\.dat|operator\.token|keys?\.txt"
+    r"|shadow-?|gshadow-?|sudoers|master\.passwd|wallet\.dat|operator\.token"
     r"|login data|cookies(\.sqlite|\.txt)?|\.?(bash|zsh|sh|python|psql|mysql|node_repl)_history"
     r"|.*\.(pem|key|p12|pfx|jks|keystore|kdbx?|ppk|gpg|asc)"
 )
@@ -24,7 +24,7 @@ _STARTING = re.compile(
     r"|\.xsession(rc)?|\.xprofile|\.envrc|\.vimrc|\.exrc|\.gitconfig|\.gitmodules|\.mcp\.json"
     r"|sitecustomize\.py|usercustomize\.py|conftest\.py|crontab|.*\.pth|.*\.desktop|.*\.service"
 )
-_PROGRAM = re.compile(r".*\.(sh|bash|zsh|py|pyw|pl|rb|js|mjs|ps1|bat|cmd|exe|dll|so|dylib|jar|vbs)")
+_PROGRAM = re.compile(r".*\.(sh|bash|zsh|ps1|bat|cmd|com|exe|msi|dll|so|dylib|jar|vbs|scr|app)")
 
 
 def guarded(path: str) -> str | None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from litestar import Request, Router, get, post, put
+import msgspec
+from litestar import Request, Router, delete, get, post, put
 from litestar.params import FromPath, JSONBody, QueryParameter
 
 from sonia.control.interface import (
@@ -12,11 +14,15 @@ from sonia.control.interface import (
     ApprovalState,
     Control,
     Decision,
+    Explanation,
     LedgerCheck,
     LedgerEntry,
+    Mode,
     Operator,
     Policy,
     Rule,
+    Trust,
+    TrustFor,
     Vital,
 )
 from sonia.control.tasks import Tasks
@@ -38,6 +44,9 @@ class GateContext(Value):
 
     session_id: str | None = None
     origins: tuple[Origin, ...] = ("owner",)
+    user_id: str | None = None
+    private: bool = False
+    unattended: bool = False
 
 
 class GateBody(Value):
@@ -54,6 +63,21 @@ class ApproveBody(Value):
     approval_id: ApprovalId
     decision: Literal["approved", "denied"]
     reason: str = ""
+    confirmation_code: str | None = None
+    trust: TrustFor | None = None
+
+
+class Code(Value):
+    """For the operator's eyes."""
+
+    approval_id: ApprovalId
+    confirmation_code: str
+
+
+class ModeBody(Value):
+    """How Sonia is set, or is to be."""
+
+    mode: Mode
 
 
 class PolicyBody(Value):
@@ -63,17 +87,56 @@ class PolicyBody(Value):
 
 
 def routes(control: Control, operator: Operator, tasks: Tasks | None = None) -> Router:
-    """Everything below `/control`. Answering and changing policy need the operator's token."""
+    """Everything below `/control`. Answering, trust, policy and mode need the operator's token."""
+    return Router(
+        path="/control",
+        tags=["control"],
+        route_handlers=[
+            *_deciding(control, operator),
+            *_asking(control, operator),
+            *_watching(control),
+            *(task_routes(tasks) if tasks else ()),
+        ],
+    )
 
+
+def _deciding(control: Control, operator: Operator) -> Sequence[Any]:
     @post("/gate-tool-call", status_code=200)
     async def gate_tool_call(data: JSONBody[GateBody]) -> Envelope[Decision]:
-        context = data.context
-        return answer(
-            await control.gate(
-                data.tool_name, data.args, origins=context.origins, session_id=context.session_id
-            )
-        )
+        context = msgspec.structs.asdict(data.context)
+        return answer(await control.gate(data.tool_name, data.args, **context))
 
+    @post("/policy/test", status_code=200)
+    async def test_policy(data: JSONBody[GateBody]) -> Envelope[Explanation]:
+        context = msgspec.structs.asdict(data.context)
+        return answer(await control.explain(data.tool_name, data.args, **context))
+
+    @get("/policy")
+    async def get_policy() -> Envelope[Policy]:
+        return answer(await control.policy())
+
+    @put("/policy")
+    async def put_policy(
+        data: JSONBody[PolicyBody], request: Request[Any, Any, Any]
+    ) -> Envelope[Policy]:
+        operator.check(request.headers.get("authorization"))
+        return answer(await control.set_policy(data.rules, by=BY))
+
+    @get("/mode")
+    async def get_mode() -> Envelope[ModeBody]:
+        return answer(ModeBody(mode=await control.mode()))
+
+    @put("/mode")
+    async def put_mode(
+        data: JSONBody[ModeBody], request: Request[Any, Any, Any]
+    ) -> Envelope[ModeBody]:
+        operator.check(request.headers.get("authorization"))
+        return answer(ModeBody(mode=await control.set_mode(data.mode, by=BY)))
+
+    return gate_tool_call, test_policy, get_policy, put_policy, get_mode, put_mode
+
+
+def _asking(control: Control, operator: Operator) -> Sequence[Any]:
     @get("/approvals")
     async def list_approvals(
         approval_state: State = None, limit: Limit = 100
@@ -92,21 +155,40 @@ def routes(control: Control, operator: Operator, tasks: Tasks | None = None) -> 
         operator.check(request.headers.get("authorization"))
         return answer(
             await control.settle(
-                data.approval_id, approve=data.decision == "approved", by=BY, reason=data.reason
+                data.approval_id,
+                approve=data.decision == "approved",
+                by=BY,
+                reason=data.reason,
+                code=data.confirmation_code,
+                trust=data.trust,
             )
         )
 
-    @get("/policy")
-    async def get_policy() -> Envelope[Policy]:
-        return answer(await control.policy())
-
-    @put("/policy")
-    async def put_policy(
-        data: JSONBody[PolicyBody], request: Request[Any, Any, Any]
-    ) -> Envelope[Policy]:
+    @get("/approvals/{approval_id:str}/code")
+    async def show_code(
+        approval_id: FromPath[str], request: Request[Any, Any, Any]
+    ) -> Envelope[Code]:
         operator.check(request.headers.get("authorization"))
-        return answer(await control.set_policy(data.rules, by=BY))
+        name = ApprovalId(approval_id)
+        return answer(Code(approval_id=name, confirmation_code=await control.code(name)))
 
+    @get("/trust")
+    async def list_trust() -> Envelope[tuple[Trust, ...]]:
+        check_owners()
+        return answer(await control.trusts())
+
+    @delete("/trust/{trust_id:str}", status_code=200)
+    async def end_trust(
+        trust_id: FromPath[str], request: Request[Any, Any, Any]
+    ) -> Envelope[tuple[Trust, ...]]:
+        operator.check(request.headers.get("authorization"))
+        await control.distrust(trust_id, by=BY)
+        return answer(await control.trusts())
+
+    return list_approvals, get_approval, approve, show_code, list_trust, end_trust
+
+
+def _watching(control: Control) -> Sequence[Any]:
     @get("/health/all")
     async def health_all() -> Envelope[dict[str, Vital]]:
         return answer(await control.vitals())
@@ -120,19 +202,4 @@ def routes(control: Control, operator: Operator, tasks: Tasks | None = None) -> 
     async def audit_verify() -> Envelope[LedgerCheck]:
         return answer(await control.verify_ledger())
 
-    return Router(
-        path="/control",
-        tags=["control"],
-        route_handlers=[
-            gate_tool_call,
-            list_approvals,
-            get_approval,
-            approve,
-            get_policy,
-            put_policy,
-            health_all,
-            audit,
-            audit_verify,
-            *(task_routes(tasks) if tasks else ()),
-        ],
-    )
+    return health_all, audit, audit_verify

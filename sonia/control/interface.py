@@ -10,13 +10,15 @@ import datetime as dt
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal, Protocol, runtime_checkable
 
-from sonia.errors import Conflict, NotFound, PolicyDenied, RateLimited, Unavailable
+from sonia.errors import Conflict, Forbidden, NotFound, PolicyDenied, RateLimited, Unavailable
 from sonia.types import ApprovalId, Origin, Value
 
 Tier = Literal[0, 1, 2, 3]  # read, low, modify, destroy or unbounded
 Verdict = Literal["approved", "approval_required", "denied"]
 ApprovalState = Literal["pending", "approved", "denied", "expired", "cancelled", "consumed"]
 RuleVerdict = Literal["allow", "ask", "deny"]
+Mode = Literal["conversation", "operator", "diagnostic", "dictation", "build"]
+TrustFor = Literal["exact", "session"]
 
 
 class ApprovalNotFound(NotFound):
@@ -29,6 +31,22 @@ class ApprovalSettled(Conflict):
 
 class ApprovalUnanswered(Conflict):
     """It can't be used yet: the person has not answered."""
+
+
+class CodeNeeded(Forbidden):
+    """The confirmation code is missing or wrong; `details["tries_left"]` says how often more."""
+
+
+class VoiceForbidden(Forbidden):
+    """By voice one may deny, and approve what is no more than tier 1."""
+
+
+class TrustRefused(Conflict):
+    """This can't be trusted for longer than once."""
+
+
+class TrustNotFound(NotFound):
+    """No trust in force has this id."""
 
 
 class ScopeMismatch(PolicyDenied):
@@ -49,7 +67,8 @@ class Plan(Value):
     `digests` maps each existing file that the arguments name to its SHA-256. `tool_digest` is the
     SHA-256 of the tool's definition. `preview` is shown to the person, whole. `origins` says
     where the arguments came from; it raises the tier but is not part of the hash. `outbound` is
-    true when running it sends the arguments, or what they lead to, off this machine.
+    true when running it sends the arguments, or what they lead to, off this machine; `private`
+    when the owner's files or memories had come into the turn; `unattended` when nobody is there.
     """
 
     tool: str
@@ -62,6 +81,9 @@ class Plan(Value):
     origins: tuple[Origin, ...] = ("owner",)
     session_id: str | None = None
     outbound: bool = False
+    user_id: str | None = None
+    private: bool = False
+    unattended: bool = False
 
 
 class Decision(Value):
@@ -80,7 +102,10 @@ class Decision(Value):
 
 
 class Approval(Value):
-    """A question to the person, and what became of it."""
+    """A question to the person, and what became of it.
+
+    With `needs_code` a yes counts only with the confirmation code, which the operator is shown.
+    """
 
     id: ApprovalId
     state: ApprovalState
@@ -95,25 +120,66 @@ class Approval(Value):
     session_id: str | None = None
     answered_by: str | None = None
     answer_reason: str | None = None
+    needs_code: bool = False
 
 
-class Rule(Value):
-    """One line of policy: tools whose name matches `tool` (`*` at the end is a prefix)."""
+class Rule(Value, omit_defaults=True):
+    """One line of policy: tools whose name matches `tool` (`*` at the end is a prefix).
+
+    `path`, `host` and `command` are globs over what the call touches: a rule that allows has to
+    cover all of it, one that asks or denies any of it. `user` and `mode` have to be the same.
+    """
 
     tool: str
     verdict: RuleVerdict
     reason: str = ""
+    path: str | None = None
+    host: str | None = None
+    command: str | None = None
+    user: str | None = None
+    mode: Mode | None = None
 
 
 class Policy(Value):
-    """Rules in order, the first match decides; without one, tier 0 is allowed and the rest asks.
+    """Rules in order, the first match decides; without one the mode does.
 
-    `version` is part of every scope hash, so changing the policy voids what was approved under
-    the old one.
+    `file_rules` are those of the rules file and come first. `version` is part of every scope
+    hash, so changing the policy voids what was approved under the old one.
     """
 
     version: int
     rules: tuple[Rule, ...] = ()
+    file_rules: tuple[Rule, ...] = ()
+
+
+class Trust(Value):
+    """What a person said need not be asked again until `expires_at`, in one session.
+
+    `exact` is this one call, `session` any call of this tool up to `risk_tier`. It never holds for
+    calls made from what came from outside, in quiet hours, or for unattended work.
+    """
+
+    id: str
+    kind: TrustFor
+    tool: str
+    risk_tier: Tier
+    approval_id: ApprovalId
+    given_by: str
+    created_at: dt.datetime
+    expires_at: dt.datetime
+    session_id: str | None = None
+
+
+class Explanation(Value):
+    """Why a call would be decided as it would; `steps` in the order in which they counted."""
+
+    verdict: Verdict
+    risk_tier: Tier
+    rule: str
+    reason: str
+    mode: Mode
+    steps: tuple[str, ...]
+    preview: str = ""
 
 
 class LedgerEntry(Value):
@@ -185,6 +251,9 @@ class Control(Protocol):
         *,
         origins: tuple[Origin, ...] = ("owner",),
         session_id: str | None = None,
+        user_id: str | None = None,
+        private: bool = False,
+        unattended: bool = False,
     ) -> Decision:
         """Have the planner make the call exact, and judge it; nothing runs.
 
@@ -202,10 +271,60 @@ class Control(Protocol):
         """
         ...
 
+    async def explain(
+        self,
+        tool_name: str,
+        args: dict[str, Any],
+        *,
+        origins: tuple[Origin, ...] = ("owner",),
+        session_id: str | None = None,
+        user_id: str | None = None,
+        private: bool = False,
+        unattended: bool = False,
+    ) -> Explanation:
+        """What `gate` would decide, and why. Asks nobody and records nothing."""
+        ...
+
     async def settle(
-        self, approval_id: ApprovalId, *, approve: bool, by: str, reason: str = ""
+        self,
+        approval_id: ApprovalId,
+        *,
+        approve: bool,
+        by: str,
+        reason: str = "",
+        code: str | None = None,
+        trust: TrustFor | None = None,
     ) -> Approval:
-        """Answer for the person. Raises `ApprovalNotFound`, `ApprovalSettled`."""
+        """Answer for the person.
+
+        A yes to tier 3 needs the confirmation `code`; the fifth wrong one is a no. `by="voice"`
+        may say no, and yes to tier 1 at most with the code spoken (digits or English words).
+        `trust` is given along with a yes. Raises `ApprovalNotFound`, `ApprovalSettled`,
+        `CodeNeeded`, `VoiceForbidden`, `TrustRefused`.
+        """
+        ...
+
+    async def code(self, approval_id: ApprovalId) -> str:
+        """The confirmation code of a pending approval, for the operator's eyes only.
+
+        Raises `ApprovalNotFound`, `ApprovalSettled`.
+        """
+        ...
+
+    async def trusts(self) -> tuple[Trust, ...]:
+        """What is in force, newest first."""
+        ...
+
+    async def distrust(self, trust_id: str, *, by: str) -> None:
+        """Take trust back. Raises `TrustNotFound`."""
+        ...
+
+    async def mode(self) -> Mode:
+        """How Sonia is set."""
+        ...
+
+    async def set_mode(self, mode: Mode, *, by: str) -> Mode:
+        """Set her otherwise; open approvals are cancelled and trust ends."""
         ...
 
     async def decided(self, approval_id: ApprovalId) -> Approval:

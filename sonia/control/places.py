@@ -159,4 +159,31 @@ def _moment(micros: int) -> dt.datetime:
     return EPOCH + dt.timedelta(microseconds=micros)
 
 
-PLACES: tuple[Place, ...] = (Audit(), Approvals())
+class Trusts:
+    """Trust given in a session: it names the tool and the session, and no words."""
+
+    name = "trust"
+    tables: tuple[str, ...] = ("control_trust",)
+
+    def everything(self, c: apsw.Connection) -> Iterable[tuple[Key, str]]:
+        """Every row."""
+        yield from cast(Any, c.execute("SELECT id, id FROM control_trust"))
+
+    def wholes(self, c: apsw.Connection) -> Iterable[tuple[Whole, str]]:
+        """None of its own."""
+        return ()
+
+    def concerned(self, c: apsw.Connection, scope: Scope) -> Iterable[tuple[Key, str]]:
+        """That of the sessions, and that which came of a question about the words."""
+        rows = c.execute("SELECT id, session_id, approval_id FROM control_trust")
+        for id_, session_id, approval_id in cast("Iterable[Any]", rows):
+            if approval_id in scope.approvals or scope.whole(session_id):
+                yield id_, id_
+
+    def erase(self, c: apsw.Connection, keys: Sequence[Key], scope: Scope) -> dict[str, int]:
+        """End it."""
+        c.executemany("DELETE FROM control_trust WHERE id = ?", [(key,) for key in keys])
+        return {"trust": len(keys)}
+
+
+PLACES: tuple[Place, ...] = (Audit(), Approvals(), Trusts())

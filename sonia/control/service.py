@@ -6,7 +6,10 @@ import asyncio
 import datetime as dt
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from sonia.config import EvaOs
 from sonia.control import ledger, store
@@ -14,9 +17,11 @@ from sonia.control.approvals import Approvals
 from sonia.control.interface import (
     Approval,
     Decision,
+    Explanation,
     LedgerCheck,
     LedgerDown,
     LedgerEntry,
+    Mode,
     Plan,
     Planner,
     Policy,
@@ -25,8 +30,10 @@ from sonia.control.interface import (
 )
 from sonia.control.journal import Journal
 from sonia.control.preview import visible
-from sonia.control.risk import UNBOUNDED, Ruling, check_rules, rule_on
+from sonia.control.risk import UNBOUNDED, Ruling, rule_on
+from sonia.control.rules import check_rules, read_file
 from sonia.control.scope import scope_hash
+from sonia.control.standing import Standing
 from sonia.control.vitals import Vitals
 from sonia.errors import (
     Forbidden,
@@ -46,19 +53,24 @@ if TYPE_CHECKING:
 
 RISKY_TIER = 2
 MAX_NAME_CHARS = 200
+REFUSALS = (NotFound, InvalidRequest, PolicyDenied, Forbidden)
 
 
 class SqliteControl:
     """Use `open_control`. What has no docstring is told in `Control`."""
 
-    def __init__(self, approvals: Approvals, journal: Journal) -> None:
+    def __init__(self, approvals: Approvals, journal: Journal, standing: Standing) -> None:
         vitals = Vitals()
         self._approvals = approvals
         self._journal = journal
+        self._standing = standing
         self._planner: Planner | None = None
         self._log = get_logger("eva-os")
         self.redeem = approvals.redeem
         self.settle = approvals.settle
+        self.code = approvals.code
+        self.trusts = approvals.trusts
+        self.distrust = approvals.distrust
         self.decided = approvals.decided
         self.withdraw = approvals.withdraw
         self.approval = approvals.one
@@ -71,9 +83,9 @@ class SqliteControl:
         stamp = self._journal.stamp()
 
         def work(connection: apsw.Connection) -> tuple[Decision, Approval | None]:
-            policy = store.policy(connection)
-            ruling = rule_on(plan, policy)
+            policy = self._standing.policy(connection)
             scope = scope_hash(plan, policy.version)
+            ruling = self._standing.rule(connection, plan, policy, scope)
             question = None
             if ask and ruling.verdict == "approval_required":
                 question = self._approvals.ask(connection, plan, ruling, scope, stamp.at)
@@ -92,7 +104,7 @@ class SqliteControl:
     async def _unrecorded(self, plan: Plan, error: LedgerDown) -> Decision:
         """While the ledger is down what is allowed and harmless goes on, and nothing else."""
         policy = await self.policy()
-        ruling = rule_on(plan, policy)
+        ruling = rule_on(plan, policy, await self._journal.read(self._standing.situation))
         if ruling.tier >= RISKY_TIER or ruling.verdict == "approval_required":
             raise error
         self._log.warning("decided without the ledger", tool=plan.tool, verdict=ruling.verdict)
@@ -105,17 +117,67 @@ class SqliteControl:
         *,
         origins: tuple[Origin, ...] = ("owner",),
         session_id: str | None = None,
+        user_id: str | None = None,
+        private: bool = False,
+        unattended: bool = False,
     ) -> Decision:
         if self._planner is None:
             raise Unavailable("No tools are connected yet. Try again.")
         try:
             plan = await self._planner.plan(tool_name, args, origins=origins, session_id=session_id)
-        except (NotFound, InvalidRequest, PolicyDenied, Forbidden) as error:
+        except REFUSALS as error:
             return await self._refuse(tool_name, error)
-        return await self.judge(plan)
+        return await self.judge(
+            msgspec.structs.replace(plan, user_id=user_id, private=private, unattended=unattended)
+        )
+
+    async def explain(
+        self,
+        tool_name: str,
+        args: dict[str, Any],
+        *,
+        origins: tuple[Origin, ...] = ("owner",),
+        session_id: str | None = None,
+        user_id: str | None = None,
+        private: bool = False,
+        unattended: bool = False,
+    ) -> Explanation:
+        if self._planner is None:
+            raise Unavailable("No tools are connected yet. Try again.")
+        mode = await self.mode()
+        try:
+            plan = await self._planner.plan(tool_name, args, origins=origins, session_id=session_id)
+        except REFUSALS as error:
+            return Explanation(
+                verdict="denied",
+                risk_tier=UNBOUNDED,
+                rule=_refusal(error),
+                reason=error.message,
+                mode=mode,
+                steps=(error.message,),
+            )
+        plan = msgspec.structs.replace(
+            plan, user_id=user_id, private=private, unattended=unattended
+        )
+
+        def work(connection: apsw.Connection) -> Ruling:
+            policy = self._standing.policy(connection)
+            scope = scope_hash(plan, policy.version)
+            return self._standing.rule(connection, plan, policy, scope)
+
+        ruling = await self._journal.read(work)
+        return Explanation(
+            verdict=ruling.verdict,
+            risk_tier=ruling.tier,
+            rule=ruling.rule,
+            reason=ruling.reason,
+            mode=mode,
+            steps=ruling.steps,
+            preview=visible(plan.preview),
+        )
 
     async def _refuse(self, tool_name: str, error: SoniaError) -> Decision:
-        rule = "unknown-tool" if isinstance(error, NotFound) else "call-refused"
+        rule = _refusal(error)
         tool = visible(tool_name[:MAX_NAME_CHARS])
         await self.record("decision", {"tool": tool, "verdict": "denied", "rule": rule})
         return Decision(
@@ -126,15 +188,31 @@ class SqliteControl:
             scope_hash="",
         )
 
+    async def mode(self) -> Mode:
+        return await self._journal.read(store.mode)
+
+    async def set_mode(self, mode: Mode, *, by: str) -> Mode:
+        stamp = self._journal.stamp()
+
+        def work(connection: apsw.Connection) -> list[Any]:
+            account = {"by": by, "from": store.mode(connection), "to": mode}
+            store.set_mode(connection, mode)
+            ledger.append(connection, "mode.changed", account, stamp)
+            return self._approvals.cancel_in(connection, "The mode changed.", stamp)
+
+        self._approvals.ended(await self._journal.write(work))
+        return mode
+
     async def policy(self) -> Policy:
-        return await self._journal.read(store.policy)
+        return await self._journal.read(self._standing.policy)
 
     async def set_policy(self, rules: tuple[Rule, ...], *, by: str) -> Policy:
         check_rules(rules)
         stamp = self._journal.stamp()
 
         def work(connection: apsw.Connection) -> tuple[Policy, list[Any]]:
-            policy = store.replace_policy(connection, rules)
+            store.replace_policy(connection, rules)
+            policy = self._standing.policy(connection)
             account = {"by": by, "version": policy.version, "rules": _plain(rules)}
             ledger.append(connection, "policy.changed", account, stamp)
             return policy, self._approvals.cancel_in(connection, "The policy changed.", stamp)
@@ -179,19 +257,27 @@ class SqliteControl:
 
 @asynccontextmanager
 async def open_control(
-    config: EvaOs, db: Database, *, clock: Callable[[], dt.datetime] = now
+    config: EvaOs,
+    db: Database,
+    *,
+    rules_file: Path | None = None,
+    clock: Callable[[], dt.datetime] = now,
 ) -> AsyncIterator[SqliteControl]:
-    """Decide and remember in `db`. Questions that an earlier run left open are cancelled.
+    """Decide and remember in `db`. Questions that an earlier run left open are cancelled, and
+    trust ends. The rules of `rules_file` come before those in `db`; a mistake in it is a
+    `ConfigurationError`.
 
     `clock` is the wall clock, in any time zone; it decides what is expired, together with the
     event loop's own time.
     """
     journal = Journal(db, clock)
     approvals = Approvals(config, journal)
+    standing = Standing(config, await asyncio.to_thread(read_file, rules_file), clock)
+    await journal.write(lambda connection: store.count_rules_file(connection, standing.digest))
     await approvals.cancel_all("Sonia was restarted.")
     expiring = asyncio.create_task(approvals.expire(), name="approvals-expire")
     try:
-        yield SqliteControl(approvals, journal)
+        yield SqliteControl(approvals, journal, standing)
     finally:
         expiring.cancel()
         await asyncio.gather(expiring, return_exceptions=True)
@@ -227,5 +313,10 @@ def _account(plan: Plan, decision: Decision) -> dict[str, Any]:
     }
 
 
+def _refusal(error: SoniaError) -> str:
+    return "unknown-tool" if isinstance(error, NotFound) else "call-refused"
+
+
 def _plain(rules: tuple[Rule, ...]) -> list[dict[str, str]]:
-    return [{"tool": r.tool, "verdict": r.verdict, "reason": r.reason} for r in rules]
+    named = [msgspec.to_builtins(rule) for rule in rules]
+    return [{key: value for key, value in rule.items() if value is not None} for rule in named]

@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from sonia.control.codes import new_code
 from sonia.control.interface import (
     Approval,
     ApprovalNotFound,
     ApprovalState,
+    Mode,
     Plan,
     Policy,
     Rule,
@@ -31,13 +33,14 @@ from sonia.types import ApprovalId, new_id
 if TYPE_CHECKING:
     import apsw
 
+UNBOUNDED = 3  # from this tier on a yes needs the code
 OPEN_STATES = ("pending", "approved")
 
 INSERT = """
     INSERT INTO control_approvals (id, state, tool, arguments, preview, risk_tier, scope_hash,
-                                   reason, created_at, expires_at, session_id)
+                                   reason, created_at, expires_at, session_id, code)
     VALUES (:id, 'pending', :tool, :arguments, :preview, :risk_tier, :scope_hash,
-            :reason, :created_at, :expires_at, :session_id)
+            :reason, :created_at, :expires_at, :session_id, :code)
 """
 SETTLE = """
     UPDATE control_approvals SET state = :state, answered_by = :by, answer_reason = :reason
@@ -55,6 +58,19 @@ CONSUME = """
       AND session_id IS :session_id
     RETURNING id
 """
+# One more wrong code; the last one that is allowed is a no.
+MISTAKE = """
+    UPDATE control_approvals
+    SET tries = tries + 1,
+        state = iif(tries + 1 >= :most, 'denied', state),
+        answered_by = iif(tries + 1 >= :most, :by, answered_by),
+        answer_reason = iif(tries + 1 >= :most, 'The code was wrong too often.', answer_reason)
+    WHERE id = :id
+      AND state = 'pending'
+      AND expires_at > :now
+    RETURNING tries
+"""
+CODE = "SELECT code FROM control_approvals WHERE id = :id"
 WITHDRAW = """
     UPDATE control_approvals SET state = 'cancelled', answer_reason = :reason
     WHERE id = :id
@@ -121,6 +137,7 @@ def insert(
             "created_at": stored(now),
             "expires_at": stored(now + dt.timedelta(seconds=ttl_s)),
             "session_id": plan.session_id,
+            "code": new_code(),
         },
     )
     return find(connection, approval_id, now)
@@ -172,10 +189,45 @@ def change(connection: apsw.Connection, sql: str, **bindings: Any) -> list[Appro
     return [ApprovalId(str(row[0])) for row in connection.execute(sql, bindings)]
 
 
+def code(connection: apsw.Connection, approval_id: str) -> str:
+    """The confirmation code of an approval that exists."""
+    ((found,),) = connection.execute(CODE, {"id": approval_id})
+    return str(found)
+
+
+def mistake(connection: apsw.Connection, approval_id: str, *, by: str, now: str, most: int) -> int:
+    """Count a wrong code; return how many tries are left, and none of one that is settled."""
+    bindings = {"id": approval_id, "by": by, "now": now, "most": most}
+    found = connection.execute(MISTAKE, bindings).fetchone()
+    return most - int(found[0]) if found else 0
+
+
 def policy(connection: apsw.Connection) -> Policy:
     """The rules in force."""
     ((version, rules),) = connection.execute("SELECT version, rules FROM control_policy")
     return Policy(version=version, rules=msgspec.json.decode(rules, type=tuple[Rule, ...]))
+
+
+def mode(connection: apsw.Connection) -> Mode:
+    """How Sonia is set."""
+    ((found,),) = connection.execute("SELECT mode FROM control_standing")
+    return msgspec.convert(found, Mode)  # type: ignore[no-any-return]
+
+
+def set_mode(connection: apsw.Connection, mode: Mode) -> None:
+    """Set her otherwise."""
+    connection.execute("UPDATE control_standing SET mode = ?", (mode,))
+
+
+def count_rules_file(connection: apsw.Connection, digest: str) -> bool:
+    """Take note of the rules file; a changed one is another policy. Return whether it changed."""
+    changed = connection.execute(
+        "UPDATE control_standing SET rules_digest = ?1 WHERE rules_digest <> ?1 RETURNING id",
+        (digest,),
+    ).fetchall()
+    if changed:
+        connection.execute("UPDATE control_policy SET version = version + 1")
+    return bool(changed)
 
 
 def replace_policy(connection: apsw.Connection, rules: tuple[Rule, ...]) -> Policy:
@@ -196,7 +248,9 @@ def _approvals(connection: apsw.Connection, sql: str, bindings: dict[str, Any]) 
 
 
 def _approval(row: dict[str, Any]) -> Approval:
-    del row["number"]
+    for kept in ("number", "code", "tries"):
+        del row[kept]
+    row["needs_code"] = row["risk_tier"] >= UNBOUNDED
     row["state"] = row.pop("state_now")
     row["arguments"] = msgspec.json.decode(row["arguments"])
     row["preview"] = visible(row["preview"])

@@ -13,21 +13,38 @@ from sonia.tools import Call, Outcome, Tools
 from sonia.turn import ApprovalNeeded, ToolAnswered, ToolCalled, ToolUse, TurnEvent
 from sonia.types import Message, Origin, ToolCall, now
 
+# What a tool brings that is the owner's own: it must not leave this machine unasked.
+PRIVATE: frozenset[Origin] = frozenset(("file", "memory", "tool"))
+
 
 class Acting:
     """What one turn does with tools.
 
     `origins` is where the words came from that the model has seen so far; each call is judged by
-    them. `question` is set when a call waits for a person and the turn does not.
+    them, and by whether something `private` is in it. `question` is set when a call waits for a
+    person and the turn does not.
     """
 
-    def __init__(self, tools: Tools, *, turn_id: str, session_id: str, wait: bool) -> None:
+    def __init__(
+        self,
+        tools: Tools,
+        *,
+        turn_id: str,
+        session_id: str,
+        wait: bool,
+        user_id: str | None = None,
+        unattended: bool = False,
+    ) -> None:
         self._tools = tools
         self._turn_id = turn_id
         self._session_id = session_id
         self._wait = wait
+        self._user_id = user_id
+        self._unattended = unattended
         self._answer = ""
         self.origins: set[Origin] = {"model"}
+        self.private = False
+        self.waited_s = 0.0
         self.used: list[ToolUse] = []
         self.question: str | None = None
 
@@ -49,7 +66,7 @@ class Acting:
             try:
                 yield self._asked(outcome)
                 if self._wait:
-                    outcome = await self._tools.settled(outcome.action_id)
+                    outcome = await self._settled(outcome)
                 settled = True
             finally:
                 if self._wait and not settled:
@@ -59,6 +76,14 @@ class Acting:
             self.question = _waiting(outcome)
         else:
             yield self._answered(outcome)
+
+    async def _settled(self, asked: Outcome) -> Outcome:
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
+        try:
+            return await self._tools.settled(asked.action_id)
+        finally:
+            self.waited_s += loop.time() - began_s
 
     def exchange(self, call: ToolCall) -> tuple[Message, Message]:
         """The call and what became of it, as the model is shown them."""
@@ -74,11 +99,15 @@ class Acting:
             origins=tuple(sorted(self.origins)),
             session_id=self._session_id,
             follow_up=True,
+            user_id=self._user_id,
+            private=self.private,
+            unattended=self._unattended,
         )
 
     def _keep(self, call: ToolCall, outcome: Outcome) -> None:
         if brings := self._tools.describe(outcome.tool).brings:
             self.origins.add(brings)
+            self.private |= brings in PRIVATE
         self.used.append(
             ToolUse(
                 action_id=outcome.action_id,

@@ -12,7 +12,7 @@ from litestar.response import Stream
 
 from sonia.backups import Backups
 from sonia.client import while_connected
-from sonia.control import Approval, ApprovalState, Control, Operator
+from sonia.control import Approval, ApprovalState, Control, Operator, TrustFor
 from sonia.envelope import Envelope, answer
 from sonia.gateway.answering import Answers
 from sonia.gateway.anthropic import anthropic_routes
@@ -73,6 +73,8 @@ class SettleBody(Value):
     """`POST /v1/approvals/{id}/approve|deny`; may be left out."""
 
     reason: Annotated[str, msgspec.Meta(max_length=1000)] = ""
+    confirmation_code: Annotated[str, msgspec.Meta(max_length=100)] | None = None
+    trust: TrustFor | None = None
 
 
 class SessionBody(Value):
@@ -238,10 +240,15 @@ def _approvals(control: Control, operator: Operator) -> Sequence[Any]:
         approval_id: str, body: SettleBody | None, request: Request[Any, Any, Any], approve: bool
     ) -> Envelope[Approval]:
         operator.check(request.headers.get("authorization"))
-        reason = body.reason if body else ""
+        said = body or SettleBody()
         return answer(
             await control.settle(
-                ApprovalId(approval_id), approve=approve, by="operator", reason=reason
+                ApprovalId(approval_id),
+                approve=approve,
+                by="operator",
+                reason=said.reason,
+                code=said.confirmation_code,
+                trust=said.trust,
             )
         )
 

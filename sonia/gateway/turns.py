@@ -125,7 +125,10 @@ class _Turn:
             turn_id=self.id,
             session_id=session.id,
             wait=request.wait_for_approval,
+            user_id=request.user_id,
+            unattended=request.unattended,
         )
+        self.began_s = asyncio.get_running_loop().time()
         self.told = False
         self.found = Found(hits=(), mode="text", took_ms=0.0)
         self.finished: Finished | None = None
@@ -150,14 +153,24 @@ class _Turn:
             async with aclosing(self.acting.use(call)) as steps:
                 async for step in steps:
                     yield step
-            if self.acting.question is not None:
-                yield self._say(self.acting.question)
+            if ends := self.acting.question or self._spent():
+                yield self._say(ends)
                 break
             messages = (*messages, *self.acting.exchange(call))
         if self.reached is not None:
             self.said = [await self.reached()]
         written = await asyncio.shield(self.tell(complete=True))
         yield TurnDone(turn_id=self.id, data=self._reply(written))
+
+    def _spent(self) -> str | None:
+        """Why the turn goes no further; None while it may."""
+        config = self.parts.config
+        took_s = asyncio.get_running_loop().time() - self.began_s - self.acting.waited_s
+        if took_s > config.max_turn_s:
+            return f"I stopped here: this took more than the {config.max_turn_s:g} s of a turn."
+        if (self.cost_usd or 0.0) > config.max_turn_usd:
+            return f"I stopped here: this cost more than the {config.max_turn_usd:g} $ of a turn."
+        return None
 
     def _say(self, text: str) -> ResponseDelta:
         self.said.append(text)
@@ -182,6 +195,7 @@ class _Turn:
         fitting = tuple(h for h in found.hits if h.fit is None or h.fit >= least)
         found = msgspec.structs.replace(found, hits=fitting)
         foreign: set[Origin] = {hit.entry.origin for hit in found.hits}
+        self.acting.private |= bool(found.hits)
         if foreign - {"owner", "model"}:
             self.acting.origins.add("memory")
         return found
@@ -225,6 +239,7 @@ class _Turn:
         said = await self.parts.memory.history(self.session.id, limit=HISTORY_LIMIT)
         if any(utterance.tainted for utterance in said):
             self.acting.origins.add("memory")
+            self.acting.private = True
         return [Message(role=utterance.role, content=utterance.content) for utterance in said]
 
     def _most_tokens(self) -> int:

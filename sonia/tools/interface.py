@@ -70,7 +70,8 @@ class Call(Value):
     `approval_id` redeems an approval given for this same call. `dry_run` plans and judges, and
     neither runs nor asks: its outcome has the status that the call itself would have, and the
     result `{"dry_run": true}`. With `follow_up` an approved call runs by itself later, as it was
-    planned; without it the caller comes back with the `approval_id`.
+    planned; without it the caller comes back with the `approval_id`. `private` is true when files
+    or memories of the owner have come into the turn, `unattended` when nobody waits for it.
     """
 
     tool_name: str
@@ -82,6 +83,9 @@ class Call(Value):
     follow_up: bool = False
     idempotency_key: str | None = None
     timeout_ms: int | None = None
+    user_id: str | None = None
+    private: bool = False
+    unattended: bool = False
 
 
 class Sent(Value):

@@ -158,6 +158,10 @@ class GuardedTools:
         prepared = await self._catalogue.prepare(
             call.tool_name, call.args, call.origins, call.session_id
         )
+        plan = msgspec.structs.replace(
+            prepared.plan, user_id=call.user_id, private=call.private, unattended=call.unattended
+        )
+        prepared = msgspec.structs.replace(prepared, plan=plan)
         action = Action(id=action_id, call=call, prepared=prepared)
         try:
             await prepared.tool.ready()

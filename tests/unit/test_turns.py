@@ -360,6 +360,15 @@ async def test_t49_a_model_that_always_calls_a_tool_is_stopped(tmp_path: Path) -
     assert len(done.tool_calls) == 3
 
 
+async def test_t49_a_turn_that_takes_too_long_uses_no_further_tool(tmp_path: Path) -> None:
+    again = [call("math.evaluate", expression="1+1")]
+    async with opened(tmp_path, again, again, max_turn_s=1e-9) as parts:
+        done = reply(await take(parts.turns, "Loop"))
+
+    assert len(done.tool_calls) == 1
+    assert "I stopped here" in done.response
+
+
 async def test_the_oldest_words_are_left_out_when_the_context_is_full(tmp_path: Path) -> None:
     scripts = [[f"answer {number} " + "word " * 60] for number in range(6)]
     limits = {"context_tokens": 420, "max_answer_tokens": 100}

@@ -212,6 +212,7 @@ class PlannedTasks:
             session_id=task.session_id,
             user_id=task.user_id,
             wait_for_approval=True,
+            unattended=True,
             metadata={} if task.session_id else {"task_id": task.id},
         )
         async with asyncio.timeout(RUN_S), self._free, self._turns.turn(request) as events:

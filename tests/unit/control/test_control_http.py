@@ -184,7 +184,7 @@ async def test_policy_is_replaced_and_decides(client: Client, token: dict[str, s
 
     answer = await client.put("/control/policy", json={"rules": rules}, headers=token)
 
-    assert answer.json()["data"] == {"version": 2, "rules": rules}
+    assert answer.json()["data"] == {"version": 2, "rules": rules, "file_rules": []}
     decision = await data(client, "/control/gate-tool-call", WRITE)
     assert (decision["verdict"], decision["reason"]) == ("denied", "Not today.")
 

