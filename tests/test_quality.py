@@ -17,7 +17,7 @@ CHECKS = {
 }
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("check", CHECKS)
 def test_the_code_passes(check: str) -> None:
     done = subprocess.run(

@@ -20,7 +20,8 @@ import pytest
 from sonia.running import Running, read
 
 ROOT = Path(__file__).parent.parent.parent
-START_TIMEOUT_S = 60
+START_TIMEOUT_S = 120
+END_TIMEOUT_S = 120
 PULL_TIMEOUT_S = 600
 SERVICES = {
     "api-gateway": "API_GATEWAY",
@@ -78,7 +79,7 @@ class Server:
         assert self.process is not None
         if self.process.poll() is None:
             self.process.send_signal(kind)
-        output, _ = self.process.communicate(timeout=60)
+        output, _ = self.process.communicate(timeout=END_TIMEOUT_S)
         return self.process.returncode, output
 
     def url(self, service: str = "api-gateway") -> str:

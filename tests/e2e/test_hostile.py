@@ -294,7 +294,12 @@ def test_r01_kill_9_during_a_hundred_writes_loses_nothing_acknowledged(
             entry for entry in acknowledged if client.get(f"/recall/{entry}").status_code != 200
         ]
         found = client.post("/search", json={"query": "owl", "limit": 1000, "mode": "text"})
-        stats = client.get("/query/stats").json()["data"]
+        until = time.monotonic() + 60
+        while time.monotonic() < until:  # what was not in the index yet follows by itself
+            stats = client.get("/query/stats").json()["data"]
+            if stats["text_documents"] == stats["memories"]:
+                break
+            time.sleep(0.02)
     again.end()
 
     assert len(acknowledged) >= 100

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sonia.db import connect
 from sonia.running import read
-from tests.disk_given import resize, small_disk
+from tests.disk_given import leave_free, resize, small_disk
 from tests.e2e.conftest import ROOT, Server
 
 
@@ -103,13 +103,14 @@ def test_r05_a_damaged_row_is_named_by_the_check_and_by_the_status(
 def test_r03_a_full_disk_is_told_and_reading_and_forgetting_go_on(
     start: Callable[..., Server], tmp_path: Path
 ) -> None:
-    with small_disk(tmp_path / "disk", 16 * 1024 * 1024) as disk:
+    with small_disk(tmp_path / "disk", 128 * 1024 * 1024) as disk:
         server = start(
             tmp_path / "home",
             "--only",
             "gateway,memory,control",
             SONIA__PATHS__DATA=str(disk / "data"),
         )
+        leave_free(disk, 4 * 1024 * 1024)
         try:
             _fill_and_free(server, disk)
         finally:
@@ -133,7 +134,7 @@ def _fill_and_free(server: Server, disk: Path) -> None:
         assert memory.delete(f"/recall/{kept[0]}").status_code == 200
         assert memory.get(f"/recall/{kept[0]}").status_code == 404
 
-        resize(disk, 128 * 1024 * 1024)
+        resize(disk, 256 * 1024 * 1024)
         assert memory.post("/store", json=body).status_code == 200
         assert memory.post("/check").json()["data"]["ok"] is True
         assert memory.get("/status").json()["detail"]["storage"]["writable"] is True
