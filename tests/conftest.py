@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from hypothesis import settings
 
@@ -9,6 +11,8 @@ from hypothesis import settings
 # `--hypothesis-profile=default`.
 settings.register_profile("sonia", deadline=None, derandomize=True)
 settings.load_profile("sonia")
+# The servers and commands that tests start use what earlier ones have compiled.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -19,6 +23,7 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     """
     whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS
     if whole and config.option.numprocesses is None and not hasattr(config, "workerinput"):
+        os.environ["PYTHONHASHSEED"] = "0"  # both have to find the same tests
         config.option.numprocesses = 2
         config.option.dist = "loadfile"
         config.option.loadscopereorder = False

@@ -105,7 +105,7 @@ def test_t06_values_that_are_nearly_the_same_are_not(one: object, other: object)
 
 @pytest.mark.parametrize(
     "value",
-    [math.nan, math.inf, -math.inf, "\ud800", b"x", {1: "x"}, {"x", "y"}, object()],
+    [math.nan, math.inf, -math.inf, "\ud800", b"x", {1: "x"}, {"x"}, object],
     ids=repr,
 )
 def test_what_json_cannot_say_exactly_is_refused(value: object) -> None:
