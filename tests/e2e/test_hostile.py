@@ -194,7 +194,7 @@ def test_the_correlation_id_is_carried_into_answer_log_and_ledger(server: Server
 def _logged(server: Server, correlation_id: str, service: str = "api-gateway") -> dict[str, Any]:
     """The log line of a request, once it is written."""
     log = server.folder / "logs/services" / f"{service}.log"
-    until = time.monotonic() + 30
+    until = time.monotonic() + 60
     while time.monotonic() < until:
         for line in log.read_text().splitlines():
             event: dict[str, Any] = json.loads(line)
@@ -223,7 +223,7 @@ def test_a_client_that_goes_away_cancels_what_it_asked_for(
         gone = _logged(server, name, service)
 
     assert gone["status"] == 499
-    assert gone["duration_ms"] < 5000
+    assert gone["duration_ms"] < 20_000  # the whole answer takes longer
 
 
 def test_t34_a_forged_page_can_do_nothing(server: Server) -> None:

@@ -297,7 +297,7 @@ async def test_they_are_made_by_themselves_when_the_newest_is_old(tmp_path: Path
     at = now()
 
     async def until(count: int) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while len(backups.listed(folder)) < count:  # noqa: ASYNC110  a thread makes it
                 await asyncio.sleep(0.01)
 

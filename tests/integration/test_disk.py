@@ -111,7 +111,7 @@ async def test_r09_a_long_reader_is_told_of_and_the_log_is_short_when_it_ends(
 
 
 async def until_short(db: Database) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while db.condition().log_alarm:  # noqa: ASYNC110  the writer's thread sees to it
             await asyncio.sleep(0.01)
 

@@ -69,7 +69,7 @@ async def test_an_approval_reaches_a_person_and_the_result_returns(given: Given,
         calling = asyncio.ensure_future(
             client.call_tool("file.write", args, progress_callback=progress)
         )
-        said = await asyncio.wait_for(told.get(), 30)
+        said = await asyncio.wait_for(told.get(), 60)
         (asked,) = await given.control.approvals("pending")
         before = (given.workspace / "a.txt").exists()
         await given.control.settle(asked.id, approve=True, by="operator")
@@ -92,7 +92,7 @@ async def test_a_denied_call_is_a_result_that_says_so(given: Given) -> None:
         calling = asyncio.ensure_future(
             client.call_tool("file.write", args, progress_callback=progress)
         )
-        await asyncio.wait_for(asked.wait(), 30)
+        await asyncio.wait_for(asked.wait(), 60)
         (question,) = await given.control.approvals("pending")
         await given.control.settle(question.id, approve=False, by="operator", reason="not there")
         result = await calling
@@ -114,10 +114,10 @@ async def test_a_client_that_leaves_takes_its_question_with_it(given: Given, era
         calling = asyncio.ensure_future(
             client.call_tool("file.write", args, progress_callback=progress)
         )
-        await asyncio.wait_for(asked.wait(), 30)
+        await asyncio.wait_for(asked.wait(), 60)
         (question,) = await given.control.approvals("pending")
         calling.cancel()
-        settled = await asyncio.wait_for(given.control.decided(question.id), 30)
+        settled = await asyncio.wait_for(given.control.decided(question.id), 60)
 
     assert settled.state == "cancelled"
     assert not (given.workspace / "a.txt").exists()
@@ -136,7 +136,7 @@ async def test_what_a_client_was_given_raises_what_it_asks_for_next(given: Given
         calling = asyncio.ensure_future(
             client.call_tool("file.write", args, progress_callback=progress)
         )
-        await asyncio.wait_for(asked.wait(), 30)
+        await asyncio.wait_for(asked.wait(), 60)
         rows = await given.control.ledger()
         calling.cancel()
         await asyncio.gather(calling, return_exceptions=True)

@@ -166,7 +166,7 @@ async def counted(memory: SqliteMemory, damaged: int) -> bool:
 
 
 async def until(holds: Callable[[], Any]) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not await holds():  # noqa: ASYNC110  nothing tells it
             await asyncio.sleep(0.01)
 

@@ -376,7 +376,7 @@ async def test_a_client_that_goes_away_cancels_the_call(stream: bool) -> None:
             await it.router.asked.wait()
             asking.cancel()
             await asyncio.gather(asking, return_exceptions=True)
-        async with asyncio.timeout(0.1):
+        async with asyncio.timeout(60):
             await it.router.left.wait()
 
 

@@ -80,7 +80,7 @@ def the_rest(body: dict[str, Any]) -> list[str]:
 
 async def answer(router: FallbackRouter, request: ChatRequest = ASK) -> tuple[str, Finished]:
     text: list[str] = []
-    async with asyncio.timeout(10), router.chat(request) as events:
+    async with asyncio.timeout(60), router.chat(request) as events:
         async for event in events:
             if isinstance(event, TextDelta):
                 text.append(event.text)
@@ -204,7 +204,7 @@ async def test_a_caller_that_leaves_is_noticed_upstream_at_once(dialect: str) ->
             caller = asyncio.create_task(listen())
             await began.wait()
             caller.cancel()
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 await upstream.gone.wait()
             await asyncio.gather(caller, return_exceptions=True)
 

@@ -332,7 +332,7 @@ async def test_weights_that_are_no_model_take_the_provider_down_with_a_reason(
 
     config = ModelRouter(providers=Providers(local=Local()))
     async with open_router(config, EmbeddingModel(), Broken(tmp_path)) as opened:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             with pytest.raises(SoniaError, match=r"broken\.gguf"):
                 await opened.ready()
         assert opened.providers()[0].state == "down"

@@ -69,7 +69,7 @@ async def serving(
 
 
 async def reads(client: AsyncTcpClient, kind: str) -> Event:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         event = await client.read_event()
     assert event is not None
     assert event.type == kind, event
@@ -151,7 +151,7 @@ async def test_a_client_that_leaves_ends_what_it_waited_for() -> None:
 
         await client.disconnect()
 
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await turns.left.wait()
 
 
@@ -184,7 +184,7 @@ async def test_what_is_no_event_is_refused_and_the_connection_closed(line: bytes
     async with opened as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(line)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             said = await reader.read()
         writer.close()
         await writer.wait_closed()

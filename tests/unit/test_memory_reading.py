@@ -182,7 +182,7 @@ async def test_summing_up_waits_for_whoever_speaks(tmp_path: Path) -> None:
 
 async def test_leaving_does_not_wait_for_a_model(tmp_path: Path) -> None:
     bus, model = Bus(), Hanging()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         async with opened(tmp_path, bus=bus, config=quick(), model=model):
             await bus.publish(said())
             await model.asked.wait()

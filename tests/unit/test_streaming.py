@@ -91,7 +91,7 @@ class Client:
 
 
 async def sent(turn: Played) -> list[tuple[str, dict[str, Any]]]:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         return [parsed(chunk) async for chunk in server_sent(turn.turn())]
 
 

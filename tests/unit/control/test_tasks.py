@@ -81,7 +81,7 @@ class Heard:
         return "said"
 
     async def wait(self) -> Any:
-        return await asyncio.wait_for(self.events.get(), 30)
+        return await asyncio.wait_for(self.events.get(), 60)
 
 
 @pytest.fixture
