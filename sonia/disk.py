@@ -21,6 +21,7 @@ BUSY_MS = 5_000
 RESERVE_BYTES = 4 * 1024 * 1024
 RESERVE_SHARE = 16  # never more than a sixteenth of what is free
 LOG_BYTES = 64 * 1024 * 1024  # a write-ahead log longer than this is cut when it can be
+COPIED_PAGES = LOG_BYTES // 2 // 4096  # of the log, then it is copied: a page changed often, once
 LOG_RETRY_S = 1.0
 GATE_S = 0.1  # how long reads may be held up for it
 
@@ -127,6 +128,7 @@ class WriteAheadLog:
         self._tried_at = 0.0
         self.alarm = False
         connection.execute(f"PRAGMA journal_size_limit={LOG_BYTES}")
+        connection.execute(f"PRAGMA wal_autocheckpoint={COPIED_PAGES}")
 
     @property
     def bytes(self) -> int:

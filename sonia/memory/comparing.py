@@ -14,10 +14,12 @@ from typing import Any, cast
 
 import apsw
 
-from sonia.memory import bookkeeping, ledger, merging, store
+from sonia.errors import Unavailable
+from sonia.memory import bookkeeping, ledger, merging, store, vectors
 from sonia.memory.attributes import attribute_of, said_words
-from sonia.memory.interface import Entry
+from sonia.memory.interface import Entry, Query
 from sonia.memory.ledger import Row
+from sonia.memory.mirroring import MirrorFollower
 from sonia.memory.provenance import may_replace
 from sonia.types import Value
 
@@ -49,24 +51,23 @@ def uncompared(c: apsw.Connection, limit: int = BATCH) -> list[int]:
     return [cast(int, row[0]) for row in rows]
 
 
-def neighbours(c: apsw.Connection, number: int) -> list[Pair]:
-    """The nearest others, nearest first."""
-    place = bookkeeping.serving(c)
-    if not bookkeeping.dimensions(c, place):
+def neighbours(c: apsw.Connection, number: int, mirror: MirrorFollower) -> list[Pair]:
+    """The nearest others of the same person, nearest first. Raises `Unavailable`."""
+    row = c.execute("SELECT user_id FROM memory_entries WHERE number = ?", (number,)).fetchone()
+    if row is None:
         return []
-    vector = c.execute(
-        f"SELECT embedding FROM {place.table} WHERE rowid = ?",  # noqa: S608
-        (number,),
-    ).fetchone()
-    if vector is None:
-        return []
-    rows = c.execute(
-        f"SELECT rowid, distance FROM {place.table} WHERE embedding MATCH ? AND k = ?",  # noqa: S608
-        (vector[0], NEIGHBOURS),
-    )
+    query = Query(query="", user_id=cast(str, row[0]))
+    try:
+        _, made = vectors.vectors_of(c, [number])
+        if not len(made):
+            return []
+        space = vectors.standing(c).space
+        near = mirror.near(c, made[0], query, NEIGHBOURS, space=space)
+    except vectors.VectorsDamaged as error:
+        raise Unavailable("The vectors are damaged; they are being made anew.") from error
     return [
-        Pair(number=number, other=cast(int, other), cosine=1 - cast(float, distance) ** 2 / 2)
-        for other, distance in rows
+        Pair(number=number, other=other, cosine=2 * similarity - 1)
+        for other, similarity in near
         if other != number
     ]
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sonia.errors import InvalidRequest
-from sonia.memory import ledger, merging, naming, store
+from sonia.memory import chunks, ledger, merging, naming, store
 from sonia.memory.bounds import (
     check_limit,
     check_metadata,
@@ -27,7 +27,7 @@ from sonia.memory.columns import micros
 from sonia.memory.interface import About, Change, Entry, NewMemory, Query
 from sonia.memory.mirror import Held
 from sonia.memory.parts import Parts
-from sonia.memory.vectors import checked_vectors, put_new
+from sonia.memory.vectors import checked_vectors, place_for
 from sonia.phrases import words
 from sonia.types import MemoryId
 
@@ -65,10 +65,11 @@ class KeepsMemories:
         space = self._parts.embedder.space
 
         def work(c: Any) -> tuple[list[Held], list[Entry]]:
-            first, entries = store.insert_many(c, many, note.at)
+            place = None if made is None else place_for(c, space, made)
+            first, entries = store.insert_many(c, many, note.at, place)
             held = [held_of(number, entry) for number, entry in enumerate(entries, first)]
-            if made is not None:
-                put_new(c, space, held, made)
+            if made is not None and place is not None:
+                chunks.append(c, place.table, [row.number for row in held], made)
             for row in _about_many(note, entries):
                 ledger.append(c, row)
             return held, entries

@@ -71,6 +71,8 @@ def of_entry(entry: Entry) -> tuple[Any, ...]:
 
 def source_text(source: Source) -> str:
     """JSON of what is known of it."""
+    if source == _no_source:
+        return "{}"
     given = {
         name: value
         for name, value in msgspec.structs.asdict(source).items()

@@ -15,6 +15,7 @@ import msgspec
 from sonia.errors import InvalidRequest
 from sonia.integrity import report
 from sonia.memory import bookkeeping, rows
+from sonia.memory.bookkeeping import VectorTable
 from sonia.memory.columns import digest, likeness, maybe_micros, micros, moment, to_json
 from sonia.memory.interface import (
     AlreadySuperseded,
@@ -29,11 +30,12 @@ from sonia.memory.interface import (
 from sonia.memory.provenance import least_trusted, may_replace
 from sonia.types import MemoryId, Origin, new_id, new_ids
 
-_INSERT = (
-    f"INSERT INTO memory_entries ({rows.ENTRY_COLUMNS}, turn_id, likeness, digest, number) "  # noqa: S608
-    f"VALUES ({rows.ENTRY_MARKS}, ?, ?, ?, ?)"
+_INSERT_INTO = (
+    f"INSERT INTO memory_entries ({rows.ENTRY_COLUMNS}, turn_id, likeness, digest, number"
 )
+_INSERT_VALUES = f"VALUES ({rows.ENTRY_MARKS}, ?, ?, ?, ?"
 
+NEW_VERSION = 1
 RANKED_CHARS = 20_000  # of a longer text the rest counts for being found, not for its order
 
 
@@ -42,19 +44,30 @@ def insert(
 ) -> Entry:
     """Add a memory recorded `at`. Raises `EntryNotFound` for one it says it was made from."""
     entry = _made(c, new, at, new_id("mem"), turn_id)
-    c.execute(_INSERT, _row(entry, None))
+    c.execute(f"{_INSERT_INTO}) {_INSERT_VALUES})", _row(entry, None))
     return entry
 
 
 def insert_many(
-    c: apsw.Connection, new: Sequence[NewMemory], at: dt.datetime
+    c: apsw.Connection,
+    new: Sequence[NewMemory],
+    at: dt.datetime,
+    vectors: VectorTable | None = None,
 ) -> tuple[int, list[Entry]]:
-    """`insert` for many. Their numbers are in a row, in this order: returns the first."""
+    """`insert` for many. Their numbers are in a row, in this order: returns the first.
+
+    With `vectors` they are noted to have theirs there.
+    """
+    column = (vectors or bookkeeping.FIRST).column
+    version = 0 if vectors is None else NEW_VERSION
     found = c.execute("SELECT seq FROM sqlite_sequence WHERE name = 'memory_entries'").fetchone()
     first = 1 + (0 if found is None else cast(int, found[0]))
     ids = new_ids("mem", len(new))
     made = [_made(c, one, at, own) for one, own in zip(new, ids, strict=True)]
-    c.executemany(_INSERT, (_row(entry, number) for number, entry in enumerate(made, first)))
+    c.executemany(
+        f"{_INSERT_INTO}, {column}) {_INSERT_VALUES}, ?)",
+        ((*_row(entry, number), version) for number, entry in enumerate(made, first)),
+    )
     return first, made
 
 

@@ -60,7 +60,9 @@ class Upkeep:
         while await db.write(partial(merging.note_unread, limit=READ_BATCH)) == READ_BATCH:
             pass
         while numbers := await db.read(comparing.uncompared):
-            near = {n: await db.read(partial(comparing.neighbours, number=n)) for n in numbers}
+            await self._parts.mirror.settled()  # it holds these, too
+            look = partial(comparing.neighbours, mirror=self._parts.mirror)
+            near = {n: await db.read(partial(look, number=n)) for n in numbers}
             note = self._parts.note("memory.superseded")
             merged += await db.write(partial(comparing.merge_all, near=near, note=note))
             compared += len(numbers)

@@ -215,30 +215,21 @@ def put(
     return [(index, held) for index, held, _ in kept]
 
 
-def put_new(
-    c: apsw.Connection, space: str, rows: Sequence[Held], vectors: NDArray[np.float32]
-) -> None:
-    """Keep the vectors of memories that were inserted in this transaction, numbered in a row.
+def place_for(c: apsw.Connection, space: str, vectors: NDArray[np.float32]) -> VectorTable | None:
+    """Where vectors of this space and length go; none if the space has gone.
 
     Raises `InvalidRequest` if they are not as long as those there are.
     """
     place = _place_of(c, space)
     if place is None:
-        return
+        return None
     dimensions = bookkeeping.dimensions(c, place)
     if dimensions not in (0, vectors.shape[1]):
         raise InvalidRequest(
             f"These vectors have {vectors.shape[1]} dimensions; those of {space} have {dimensions}."
         )
     _table_for(c, place, vectors.shape[1])
-    c.executemany(
-        f"INSERT INTO {place.table} (rowid, embedding) VALUES (?, ?)",  # noqa: S608
-        ((row.number, vector.tobytes()) for row, vector in zip(rows, vectors, strict=True)),
-    )
-    c.execute(
-        f"UPDATE memory_entries SET {place.column} = version WHERE number BETWEEN ? AND ?",  # noqa: S608
-        (rows[0].number, rows[-1].number),
-    )
+    return place
 
 
 def checked_vectors(vectors: NDArray[np.float32], count: int) -> NDArray[np.float32]:
