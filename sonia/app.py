@@ -33,6 +33,7 @@ from sonia.router import JsonAnswers, Router, open_router
 from sonia.running import holding
 from sonia.tools import PLACES as TOOLS_PLACES
 from sonia.tools import Tools, open_tools
+from sonia.voice import PLACES as VOICES_PLACES
 from sonia.voice import Speech, TalkingSessions, open_home, open_speech, open_voice
 from sonia.weights import Weights, needed
 
@@ -52,7 +53,7 @@ MIGRATIONS = HERE / "_migrations"
 if not MIGRATIONS.is_dir():
     MIGRATIONS = HERE.parent / "migrations"
 # Where something may be that is to be forgotten, in the order in which one leads to the next.
-ELSEWHERE = (*CONTROLS_PLACES, *TOOLS_PLACES, *GATEWAYS_PLACES, *ROUTERS_PLACES)
+ELSEWHERE = (*CONTROLS_PLACES, *TOOLS_PLACES, *GATEWAYS_PLACES, *ROUTERS_PLACES, *VOICES_PLACES)
 PLACES = (*MEMORYS_PLACES, *ELSEWHERE)
 MEMORY_OPS = "memory_ops"  # the profile whose models read turns and sum up
 # How the rows of a database are checked, all of it.
@@ -191,7 +192,7 @@ async def open_sonia(config: Config, *, modules: Collection[str] = MODULES) -> A
         )
         files = weights.entry("kokoro-voices").files
         speech = await enter(open_speech(weights, [file.path for file in files]))
-        voice = await enter(open_voice(services.pipecat, turns, speech))
+        voice = await enter(open_voice(services.pipecat, turns, speech, db))
         await enter(open_home(services.pipecat, speech, turns))
         stack.callback(control.plan_with(tools))
         sonia = Sonia(

@@ -26,11 +26,13 @@ from sonia.voice.speech import (
     heard,
     joined,
 )
+from sonia.voice.spoken_turns import PLACES
 
 __all__ = [
     "EAR_RATE",
     "FORMATS",
     "LANGUAGE_NAMES",
+    "PLACES",
     "Encoder",
     "Hearing",
     "Responder",

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 import numpy as np
 
-from sonia.errors import SoniaError, UpstreamTimeout
+from sonia.errors import UpstreamTimeout
 from sonia.turn import ApprovalNeeded, ResponseDelta, TurnEvent, TurnRequest
 from sonia.voice.clauses import Clauses, spoken
 from sonia.voice.interface import Responder
@@ -73,6 +73,7 @@ class Answer:
         self._clauses: asyncio.Queue[str | None] = asyncio.Queue()
         self._shown = ""
         self._left = self._broken = False
+        self.complete = False
         self._began_at = self._first_clause_at = 0.0
         self.metrics = Metrics()
         self.turn_id: str | None = None
@@ -87,6 +88,7 @@ class Answer:
         speaking = asyncio.create_task(self._speak(add), name="speak")
         try:
             await self._take(request, speaking)
+            self.complete = True
         except CutOff:
             return
         finally:
@@ -138,17 +140,12 @@ class Answer:
                 if self._playback.stopped:
                     return
                 await self._say(clause, add)
-        except (SoniaError, TimeoutError) as error:
-            known = (
-                error
-                if isinstance(error, SoniaError)
-                else UpstreamTimeout(
-                    f"{self._voice.speaker.model} did not answer for {PATIENCE_S:g} s."
-                )
-            )
-            self._broken = True
-            await self._teller.failed(known)
-            await self._apologise(add)
+        except TimeoutError:
+            model = self._voice.speaker.model
+            late = UpstreamTimeout(f"{model} did not answer for {PATIENCE_S:g} s.")
+            await self._apologise(late, add)
+        except Exception as error:  # noqa: BLE001  whatever an engine dies of, the session goes on
+            await self._apologise(error, add)
 
     async def _say(self, clause: str, add: Speak) -> None:
         words = spoken(clause)
@@ -176,7 +173,9 @@ class Answer:
         self._playback.add(text, whole, len(sound) / VOICE_RATE)
         return whole
 
-    async def _apologise(self, add: Speak) -> None:
+    async def _apologise(self, error: Exception, add: Speak) -> None:
+        self._broken = True
+        await self._teller.failed(error)
         sound = self._voice.apology
         if len(sound):
             self._playback.add("", sound, len(sound) / VOICE_RATE)

@@ -37,8 +37,16 @@ class Conversation:
         self._answering: asyncio.Task[None] | None = None
         self._spoken: list[str] = []
         self._turns = 0
-        self.heard_at = time.monotonic()
+        self._active_at = shared.clock.now()
         self.stopped = asyncio.Event()
+
+    @property
+    def active_at(self) -> float:
+        """When somebody last said something; now, while that is being answered."""
+        talking = self._talking
+        if (talking and talking.busy()) or (self._answering and not self._answering.done()):
+            return self._shared.clock.now()
+        return max(self._active_at, talking.active_at if talking else 0.0)
 
     @property
     def turns(self) -> int:
@@ -53,7 +61,6 @@ class Conversation:
 
     async def hear(self, raw: str | bytes) -> None:
         """Deal with one message; what is wrong with it is told, never raised."""
-        self.heard_at = time.monotonic()
         try:
             if isinstance(raw, bytes):
                 self._teller.binary = True
@@ -80,6 +87,7 @@ class Conversation:
 
     async def leave(self) -> None:
         """The client is gone: cancel without a word."""
+        self._teller.gone = True
         self.stopped.set()
         await self._cancel()
         await self._stack.aclose()
@@ -122,6 +130,7 @@ class Conversation:
 
     async def _answer(self, text: str) -> None:
         await self.interrupt()
+        self._active_at = self._shared.clock.now()
         if self._talking:
             await self._talking.take(Utterance(text=text))
             return

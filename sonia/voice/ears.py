@@ -59,7 +59,7 @@ class Listening(msgspec.Struct, frozen=True, kw_only=True):
     took: Callable[[Utterance], Awaitable[None]]
     interrupt: Callable[[], Awaitable[bool]]
     busy: Callable[[], bool]
-    failed: Callable[[SoniaError], Awaitable[None]]
+    failed: Callable[[Exception], Awaitable[None]]
 
 
 class Ears:
@@ -132,7 +132,7 @@ class Ears:
         try:
             async with asyncio.timeout(PATIENCE_S):
                 finished = await self._speech.judge.finished(samples) >= COMPLETE
-        except (SoniaError, TimeoutError):
+        except Exception:  # noqa: BLE001
             finished = False  # silence alone will tell
         same_pause = self._moment is moment and moment.guess is guess
         if finished and same_pause and (ended := self._attention.settle()):
@@ -148,7 +148,8 @@ class Ears:
         guess = moment.guess or self._begin(self._write_down(ended.samples))
         try:
             said = await guess
-        except SoniaError as error:
+        except Exception as error:  # noqa: BLE001  whatever an engine dies of
+            self._playback.go_on()
             await self._listening.failed(error)
             return
         if not moment.meant:
@@ -203,7 +204,7 @@ class Ears:
     async def _consider(self, samples: Samples, moment: Moment) -> None:
         try:
             said = await self._write_down(samples, tell=False)
-        except SoniaError:
+        except Exception:  # noqa: BLE001  it is told when the turn is over
             self._playback.go_on()
             return
         if moment.meant:

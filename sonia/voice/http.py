@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 from litestar import Request, Router, WebSocket, get, post, websocket
-from litestar.exceptions import WebSocketDisconnect
+from litestar.exceptions import WebSocketDisconnect, WebSocketException
 from litestar.params import FromPath, JSONBody
 
 from sonia.envelope import Envelope, answer
@@ -17,6 +17,7 @@ from sonia.voice.conversation import Conversation
 from sonia.voice.interface import Frame, StartSession, VoiceSession
 from sonia.voice.service import TalkingSessions, no_such_session
 from sonia.voice.speech import Speech, VoiceInfo
+from sonia.voice.spoken_turns import SpokenTurn
 from sonia.whose import check_theirs, whose
 
 GOING_AWAY = 1001
@@ -46,6 +47,15 @@ def routes(voice: TalkingSessions, speech: Speech) -> Router:
     async def session(session_id: FromPath[str]) -> Envelope[VoiceSession]:
         return answer(await _theirs(voice, session_id))
 
+    @get("/session/{session_id:str}/turns")
+    async def session_turns(session_id: FromPath[str]) -> Envelope[tuple[SpokenTurn, ...]]:
+        turns = await voice.turns(session_id)
+        if turns:
+            check_theirs(turns[0].user_id, no_such_session(session_id))
+        else:
+            await _theirs(voice, session_id)
+        return answer(turns)
+
     @post("/session/stop", status_code=200)
     async def session_stop(
         request: Request[Any, Any, Any], data: JSONBody[StopBody | None] = None
@@ -69,7 +79,15 @@ def routes(voice: TalkingSessions, speech: Speech) -> Router:
     async def voices() -> Envelope[tuple[VoiceInfo, ...]]:
         return answer(speech.speaker.voices())
 
-    handlers = [session_start, session, session_stop, session_interrupt, talk, voices]
+    handlers = [
+        session_start,
+        session,
+        session_turns,
+        session_stop,
+        session_interrupt,
+        talk,
+        voices,
+    ]
     return Router(path="/voice", route_handlers=handlers, tags=["pipecat"])
 
 
@@ -85,10 +103,13 @@ async def _talk(voice: TalkingSessions, socket: WebSocket[Any, Any, Any], sessio
     encoder = msgspec.json.Encoder()
 
     async def send(frame: Frame | bytes) -> None:
-        if isinstance(frame, bytes):
-            await socket.send_bytes(frame)
-        else:
-            await socket.send_text(encoder.encode(frame).decode())
+        try:
+            if isinstance(frame, bytes):
+                await socket.send_bytes(frame)
+            else:
+                await socket.send_text(encoder.encode(frame).decode())
+        except (WebSocketException, OSError, RuntimeError):
+            return  # it hung up; whoever listens to it is told
 
     try:
         session = await _theirs(voice, session_id)

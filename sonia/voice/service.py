@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from sonia.config import Pipecat
+from sonia.db import Database
 from sonia.errors import Unavailable
 from sonia.types import new_id, now
 from sonia.voice.conversation import Conversation
@@ -24,20 +25,25 @@ from sonia.voice.interface import (
 )
 from sonia.voice.playback import Clock
 from sonia.voice.speech import Speech, UnknownVoice
+from sonia.voice.spoken_turns import SpokenTurn, SpokenTurns
 from sonia.voice.talking import Talkers
 from sonia.voice.telling import Send
 
 CLOSED_KEPT = 256
+SWEEP_S = 5.0
 
 
 class TalkingSessions:
     """This module's `Voice`; its sockets come in through `talk`."""
 
-    def __init__(self, config: Pipecat, shared: Talkers) -> None:
+    def __init__(self, config: Pipecat, shared: Talkers, spoken: SpokenTurns) -> None:
         self._config = config
         self._shared = shared
+        self._spoken = spoken
         self._sessions: OrderedDict[str, VoiceSession] = OrderedDict()
         self._talking: dict[str, Conversation] = {}
+        self._begun_at: dict[str, float] = {}  # by the clock that also tells idleness
+        self._active_at: dict[str, float] = {}
         self._closing = False
 
     async def start(self, start: StartSession, *, ws_url: str) -> VoiceSession:
@@ -59,6 +65,7 @@ class TalkingSessions:
             metadata=start.metadata,
         )
         self._sessions[session_id] = session
+        self._begun_at[session_id] = self._active_at[session_id] = self._shared.clock.now()
         self._forget_closed()
         if start.voice or start.language or start.sample_rate:  # it will be a spoken one
             self._shared.warm()
@@ -73,13 +80,30 @@ class TalkingSessions:
         turns = talking.turns if talking else session.turns
         return msgspec.structs.replace(session, connected=talking is not None, turns=turns)
 
-    async def stop(self, session_id: str) -> VoiceSession:
-        """See `Voice.stop`."""
+    async def sweep(self) -> None:
+        """Close the sessions in which nobody says anything any more, and those that are too old."""
+        now_s, config = self._shared.clock.now(), self._config
+        for session_id, began_s in list(self._begun_at.items()):
+            talking = self._talking.get(session_id)
+            active_s = talking.active_at if talking else self._active_at[session_id]
+            if now_s - began_s > config.max_session_s:
+                await self.stop(session_id, f"it lasted for {config.max_session_s:g} s")
+            elif now_s - active_s > config.idle_timeout_s:
+                await self.stop(session_id, f"nobody spoke for {config.idle_timeout_s:g} s")
+
+    async def turns(self, session_id: str) -> tuple[SpokenTurn, ...]:
+        """What was said aloud, oldest first; of sessions from before a restart, too."""
+        return await self._spoken.of(session_id)
+
+    async def stop(self, session_id: str, reason: str = "stopped") -> VoiceSession:
+        """See `Voice.stop`; the client is told the reason."""
         session = await self.session(session_id)
         closed = msgspec.structs.replace(session, state="CLOSED", connected=False)
         self._sessions[session_id] = closed
         if talking := self._talking.get(session_id):
-            await talking.stop("stopped")
+            await talking.stop(reason)
+        self._begun_at.pop(session_id, None)
+        self._active_at.pop(session_id, None)
         return closed
 
     async def interrupt(self, session_id: str) -> VoiceSession:
@@ -112,6 +136,8 @@ class TalkingSessions:
             yield
         finally:
             del self._talking[session_id]
+            if session_id in self._active_at:
+                self._active_at[session_id] = conversation.active_at
             kept = self._sessions[session_id]
             self._sessions[session_id] = msgspec.structs.replace(
                 kept, turns=kept.turns + conversation.turns
@@ -139,16 +165,31 @@ class TalkingSessions:
 
 @asynccontextmanager
 async def open_voice(
-    config: Pipecat, responder: Responder, speech: Speech, *, clock: Clock | None = None
+    config: Pipecat,
+    responder: Responder,
+    speech: Speech,
+    db: Database,
+    *,
+    clock: Clock | None = None,
 ) -> AsyncIterator[TalkingSessions]:
     """Serve voice sessions until left; leaving closes every socket."""
-    shared = Talkers(config, responder, speech, clock)
-    voice = TalkingSessions(config, shared)
+    spoken = SpokenTurns(db)
+    shared = Talkers(config, responder, speech, spoken.keep, clock)
+    voice = TalkingSessions(config, shared, spoken)
+    sweeping = asyncio.create_task(_sweep(voice), name="sweep voice sessions")
     try:
         yield voice
     finally:
+        sweeping.cancel()
+        await asyncio.gather(sweeping, return_exceptions=True)
         await voice.close()
         await shared.close()
+
+
+async def _sweep(voice: TalkingSessions) -> None:
+    while True:
+        await asyncio.sleep(SWEEP_S)
+        await voice.sweep()
 
 
 def no_such_session(session_id: str) -> VoiceSessionNotFound:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -12,30 +12,40 @@ import numpy as np
 
 from sonia.config import Pipecat
 from sonia.errors import SoniaError
+from sonia.log import get_logger
 from sonia.turn import TurnRequest
+from sonia.types import now
 from sonia.voice.answering import APOLOGY, Answer, Utterance, Voice
 from sonia.voice.attention import PATIENCE
 from sonia.voice.ears import Ears, Listening, Manner
 from sonia.voice.interface import Responder, VoiceSession
 from sonia.voice.playback import Clock, Playback, WallClock
 from sonia.voice.speech import EAR_RATE, VOICE_RATE, Samples, Speech, from_pcm, heard, to_pcm
+from sonia.voice.spoken_turns import SpokenTurn
 from sonia.voice.telling import Teller
 
 if TYPE_CHECKING:
     from sonia.voice.pipeline import Line
 
 AUTO = "auto"
+Keep = Callable[[SpokenTurn], Awaitable[None]]
 
 
 class Talkers:
     """What all spoken sessions share: engines, their warmth, and an apology in each voice."""
 
     def __init__(
-        self, config: Pipecat, responder: Responder, speech: Speech, clock: Clock | None = None
+        self,
+        config: Pipecat,
+        responder: Responder,
+        speech: Speech,
+        keep: Keep,
+        clock: Clock | None = None,
     ) -> None:
         self.config = config
         self.responder = responder
         self.speech = speech
+        self.keep = keep
         self.clock = clock or WallClock()
         self.apologies: dict[str, Samples] = {}
         self._warming: asyncio.Task[None] | None = None
@@ -89,6 +99,7 @@ class Talking:
         self._waiting: set[int] = set()  # what is being answered, or will be
         self._sent = 0
         self.turns = 0
+        self.active_at = shared.clock.now()  # when somebody last said anything
         self._in = _Resampler(self._rate, EAR_RATE)
         self._out = _Resampler(VOICE_RATE, self._rate)
         piece_s = config.chunk_size / self._rate
@@ -119,6 +130,7 @@ class Talking:
     async def take(self, said: Utterance) -> None:
         """Answer this aloud."""
         self._waiting.add(id(said))
+        self.active_at = self._shared.clock.now()
         await self.line.take(said, self._session.user_id)
 
     async def interrupt(self) -> bool:
@@ -154,7 +166,30 @@ class Talking:
             await self._teller.failed(error)
         finally:
             self._waiting.discard(id(said))
-            await self._teller.tell("TURN_METRICS", **msgspec.to_builtins(answer.metrics))
+            self.active_at = shared.clock.now()
+            metrics = msgspec.to_builtins(answer.metrics)
+            await self._keep(said, answer, metrics)
+            await self._teller.tell("TURN_METRICS", **metrics)
+
+    async def _keep(
+        self, said: Utterance, answer: Answer, metrics: dict[str, float | None]
+    ) -> None:
+        turn = SpokenTurn(
+            session_id=self._session.session_id,
+            turn_id=answer.turn_id,
+            user_id=self._session.user_id,
+            at=now(),
+            text=said.text,
+            heard=self._playback.heard(),
+            complete=answer.complete,
+            start_ms=round(said.start_ms),
+            end_ms=round(said.end_ms),
+            metrics=metrics,
+        )
+        try:
+            await asyncio.shield(self._shared.keep(turn))
+        except SoniaError as error:
+            get_logger("pipecat").warning("spoken turn not kept", reason=error.message)
 
     async def send(self) -> None:
         """Send what is to be heard, in real time."""
@@ -164,7 +199,7 @@ class Talking:
         """Nobody listens any more."""
         await self._playback.stop()
 
-    async def _deaf(self, error: SoniaError) -> None:
+    async def _deaf(self, error: Exception) -> None:
         """She could not hear: say so, in words that were made before."""
         await self._teller.failed(error)
         sound = await self._shared.apology(self._voice)

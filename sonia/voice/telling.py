@@ -31,9 +31,12 @@ class Teller:
         self._session_id = session_id
         self._send = send
         self.binary = False
+        self.gone = False  # the client is: nothing is told any more
 
     async def tell(self, kind: ServerKind, **data: Any) -> None:
         """Send one message."""
+        if self.gone:
+            return
         await self._send(
             Frame(
                 type=kind,
@@ -46,6 +49,8 @@ class Teller:
 
     async def sound(self, pcm: bytes, **data: Any) -> None:
         """Send sound: `pcm` itself, or as AUDIO with `data` beside it."""
+        if self.gone:
+            return
         if self.binary:
             await self._send(pcm)
         else:

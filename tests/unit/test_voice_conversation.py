@@ -6,11 +6,14 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from sonia.app import MIGRATIONS
 from sonia.config import Pipecat
+from sonia.db import Database, open_database
 from sonia.errors import Unavailable
 from sonia.turn import (
     MemoryUse,
@@ -111,8 +114,14 @@ def echo() -> Echo:
 
 
 @pytest.fixture
-async def voice(echo: Echo) -> AsyncIterator[TalkingSessions]:
-    async with open_voice(Pipecat(max_sessions=2), echo, scripted_speech()) as opened:
+async def db(tmp_path: Path) -> AsyncIterator[Database]:
+    async with open_database(tmp_path / "sonia.db", MIGRATIONS) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def voice(echo: Echo, db: Database) -> AsyncIterator[TalkingSessions]:
+    async with open_voice(Pipecat(max_sessions=2), echo, scripted_speech(), db) as opened:
         yield opened
 
 

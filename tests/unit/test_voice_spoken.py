@@ -5,18 +5,26 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import threading
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
+from sonia.app import MIGRATIONS
 from sonia.config import Pipecat
+from sonia.db import Database, open_database
 from sonia.errors import Unavailable
-from sonia.voice import Samples, StartSession, TalkingSessions, open_voice
+from sonia.forgetting import Scope, erase
+from sonia.voice import PLACES, Samples, StartSession, TalkingSessions, open_voice
 from sonia.voice.conversation import Conversation
+from sonia.voice.engines import loading
 from sonia.voice.interface import Frame
 from sonia.voice.speech import VOICE_RATE, Speech, from_pcm, to_pcm
+from sonia.weights import Progress
 from tests.unit.test_voice_conversation import Echo, Line, message
 from tests.voice_given import (
     WORD_S,
@@ -30,6 +38,7 @@ from tests.voice_given import (
 )
 
 STORY = "once upon a time there was, a very small house and in it lived nobody at all."
+IDLE_S = 600.0
 RATE = 24_000  # of the sessions here: that of her voice, so that sound is compared as it is
 
 
@@ -42,6 +51,7 @@ class Scene:
         self.line = Line()
         self.ears, self.mouth, self.judge = speech.transcriber, speech.speaker, speech.judge
         self.conversation: Conversation
+        self.session_id = ""
 
     async def say(self, *parts: Samples) -> None:
         whole = np.concatenate(parts)
@@ -77,12 +87,19 @@ def echo() -> Echo:
 
 
 @pytest.fixture
-async def scene(echo: Echo) -> AsyncIterator[Scene]:
+async def db(tmp_path: Path) -> AsyncIterator[Database]:
+    async with open_database(tmp_path / "sonia.db", MIGRATIONS) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def scene(echo: Echo, db: Database) -> AsyncIterator[Scene]:
     speech = scripted_speech(ScriptedTranscriber(STORY), ScriptedJudge())
     clock = ScriptedClock()
-    async with open_voice(Pipecat(), echo, speech, clock=clock) as voice:
+    async with open_voice(Pipecat(idle_timeout_s=IDLE_S), echo, speech, db, clock=clock) as voice:
         scene = Scene(voice, speech, clock)
         session = await voice.start(StartSession(sample_rate=RATE), ws_url="")
+        scene.session_id = session.session_id
         scene.conversation = voice.conversation(session, scene.line)
         yield scene
         await scene.conversation.leave()
@@ -279,3 +296,106 @@ async def test_a_written_message_in_a_spoken_session_is_answered_aloud(scene: Sc
     await scene.until("AUDIO_DONE")
 
     assert len(scene.line.sound) / 2 / VOICE_RATE == pytest.approx(4 * WORD_S, abs=0.3)
+
+
+async def test_what_was_said_and_heard_is_kept_and_forgotten_with_the_person(
+    scene: Scene, db: Database
+) -> None:
+    await scene.speaking(1.0)
+    await scene.conversation.hear(message("INTERRUPT"))
+    frames = await scene.until("TURN_METRICS")
+
+    (kept,) = await scene.voice.turns(scene.session_id)
+    scope = Scope(receipt="fgt_1", users={"owner"}, persons={"owner"})
+    counts = await db.write(lambda c: erase(c, scope, PLACES).counts)
+
+    assert kept.text == STORY
+    assert kept.heard == data(frames, "INTERRUPTED")[0]["spoken_text"]
+    assert not kept.complete
+    assert kept.metrics == frames[-1].data
+    assert counts == {"spoken_turns": 1}
+    assert await scene.voice.turns(scene.session_id) == ()
+
+
+async def test_a_session_in_which_nobody_speaks_is_closed(scene: Scene) -> None:
+    async with scene.voice.talk(scene.session_id, scene.conversation):
+        await scene.clock.sleep(IDLE_S - 1)
+        await scene.voice.sweep()
+        await scene.say(said(600), quiet(400))
+        await scene.until("MESSAGE")
+        await scene.clock.sleep(IDLE_S - 1)
+        await scene.voice.sweep()
+        before = (await scene.voice.session(scene.session_id)).state
+        await scene.clock.sleep(60)
+
+        await scene.voice.sweep()
+
+    goodbye = (await scene.until("SESSION_STOP"))[-1]
+    assert before == "ACTIVE"
+    assert goodbye.data == {"reason": "nobody spoke for 600 s"}
+    assert (await scene.voice.session(scene.session_id)).state == "CLOSED"
+
+
+async def test_a_session_that_nobody_connects_to_is_closed_too(scene: Scene) -> None:
+    await scene.clock.sleep(IDLE_S + 1)
+
+    await scene.voice.sweep()
+
+    assert (await scene.voice.session(scene.session_id)).state == "CLOSED"
+
+
+async def test_who_was_cut_off_goes_on_in_the_same_session(scene: Scene, echo: Echo) -> None:
+    async with scene.voice.talk(scene.session_id, scene.conversation):
+        await scene.speaking(1.0)
+        await scene.conversation.leave()
+    session = await scene.voice.session(scene.session_id)
+    scene.conversation = scene.voice.conversation(session, scene.line)
+    await scene.clock.go_on()
+
+    async with scene.voice.talk(scene.session_id, scene.conversation):
+        await scene.say(said(600), quiet(400))
+        await scene.until("AUDIO_DONE")
+
+    assert [request.session_id for request in echo.requests] == [scene.session_id] * 2
+
+
+@pytest.mark.parametrize("rate", [8_000, 16_000, 48_000])
+async def test_every_rate_is_heard_and_spoken_at(scene: Scene, rate: int) -> None:
+    start = msgspec.convert({"sample_rate": rate}, StartSession)
+    session = await scene.voice.start(start, ws_url="")
+    scene.conversation = scene.voice.conversation(session, scene.line)
+
+    whole = np.concatenate([sound(800, rate), silence(500, rate)])
+    await scene.conversation.hear(to_pcm(whole))
+    frames = await scene.until("AUDIO_DONE")
+    await scene.conversation.leave()
+
+    (transcript,) = data(frames, "TRANSCRIPT")
+    assert transcript["end_ms"] == pytest.approx(800, abs=70)
+    spoken_s = len(scene.line.sound) / 2 / rate
+    assert spoken_s == pytest.approx(len(STORY.split()) * WORD_S, abs=1)
+
+
+async def test_an_engine_that_hangs_is_given_up_for_a_new_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class NoWeights:
+        async def ensure(self, name: str) -> dict[str, Path]:
+            return {}
+
+        def progress(self, name: str) -> Progress:
+            raise AssertionError
+
+    monkeypatch.setattr(loading, "STUCK_S", -1.0)
+    built: list[object] = []
+    engine = loading.Engine(NoWeights(), ("voice",), lambda _: built.append(object()) or built[-1])
+    begun, hung = threading.Event(), threading.Event()
+    stuck = asyncio.create_task(engine.run(lambda _: (begun.set(), hung.wait())))
+    await asyncio.to_thread(begun.wait)
+
+    answer = await engine.run(lambda loaded: loaded)
+
+    assert answer is built[1]
+    hung.set()
+    await stuck
+    await engine.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from sonia.weights import Progress
 
+STUCK_S = 45.0
 E = TypeVar("E")
 R = TypeVar("R")
 
@@ -37,6 +39,7 @@ class Engine(Generic[E]):
         self._build = build
         self._loaded: E | None = None
         self._loading: asyncio.Task[E] | None = None
+        self._busy_since: float | None = None
         self._pool = ThreadPoolExecutor(1, thread_name_prefix=names[0])
 
     @property
@@ -61,10 +64,16 @@ class Engine(Generic[E]):
         return await asyncio.shield(self._loading)
 
     async def run(self, work: Callable[..., R], *args: Any) -> R:
-        """Call `work(engine, *args)` on the engine's thread."""
+        """Call `work(engine, *args)` on the engine's thread.
+
+        An engine that has been at one piece of work for `STUCK_S` is given up for a new one.
+        """
+        since = self._busy_since
+        if since is not None and time.monotonic() - since > STUCK_S:
+            self._renew()
         engine = await self.load()
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._pool, work, engine, *args)
+        return await loop.run_in_executor(self._pool, self._work, work, engine, *args)
 
     async def close(self) -> None:
         """Stop loading, and let the engine go once its thread is done."""
@@ -73,6 +82,19 @@ class Engine(Generic[E]):
             await asyncio.gather(self._loading, return_exceptions=True)
         self._loaded = None
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _work(self, work: Callable[..., R], engine: E, *args: Any) -> R:
+        self._busy_since = mine = time.monotonic()
+        try:
+            return work(engine, *args)
+        finally:
+            if self._busy_since == mine:  # and not that of the engine after this one
+                self._busy_since = None
+
+    def _renew(self) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix=self._names[0])
+        self._loaded = self._loading = self._busy_since = None
 
     async def _load(self) -> E:
         files = [await self._weights.ensure(name) for name in self._names]
