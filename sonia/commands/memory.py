@@ -9,7 +9,7 @@ import time
 from typing import Any
 from urllib.parse import quote
 
-from sonia.commands import backup, check, ingesting, terminal
+from sonia.commands import backup, check, ingesting, terminal, upkeep
 from sonia.commands.server import Server
 from sonia.config import Config
 from sonia.errors import InvalidRequest
@@ -30,6 +30,8 @@ examples:
   sonia memory forget mem_…                      erase it everywhere, or doc_… a document
   sonia memory forget --entity Biscuit           everything that names it
   sonia memory stats                             how much there is, and what is done by itself
+  sonia memory jobs run merge                    do now what is done by itself
+  sonia memory snapshots create ses_…            keep a session as it is
   sonia memory reindex                           make the text index and all vectors anew
   sonia memory check                             is everything what was written?
 
@@ -45,7 +47,7 @@ def add(subparsers: Any) -> None:
         title="actions",
         required=True,
         dest="action",
-        metavar="search|add|ingest|documents|show|forget|stats|reindex|check",
+        metavar="search|add|ingest|documents|show|forget|stats|jobs|snapshots|reindex|check",
     )
     _add_search(actions)
     _add_add(actions)
@@ -56,14 +58,7 @@ def add(subparsers: Any) -> None:
     show.add_argument("--json", action="store_true", help="for programs")
     show.set_defaults(run=run_show)
     _add_forget(actions)
-    stats = actions.add_parser("stats", help="how much there is, and what is done by itself")
-    stats.add_argument("--json", action="store_true", help="for programs")
-    stats.set_defaults(run=run_stats)
-    about = "Make the text index and all vectors anew. Nothing is lost: they are derived."
-    reindex = actions.add_parser("reindex", help="make the indexes anew", description=about)
-    reindex.add_argument("--text", action="store_true", help="the text index only")
-    reindex.add_argument("--vectors", action="store_true", help="the vectors only")
-    reindex.set_defaults(run=run_reindex)
+    upkeep.add(actions)
     about = "Read everything that is kept, and compare it with what was written."
     checking = actions.add_parser("check", help="the same as: sonia check", description=about)
     checking.set_defaults(run=check.run)
@@ -133,7 +128,7 @@ def run_search(args: argparse.Namespace, config: Config) -> int:
         query["as_of"] = moment(args.as_of)
     found = Server.find(config).post("/memory/search", query)
     if args.json:
-        _print_json(found)
+        terminal.print_json(found)
         return 0
     for place, hit in enumerate(found["hits"], 1):
         _print_hit(place, hit)
@@ -211,7 +206,7 @@ def run_show(args: argparse.Namespace, config: Config) -> int:
         path = f"/memory/recall/{name}"
         shown = server.get(f"{path}/versions") if args.versions else [server.get(path)]
     if args.json:
-        _print_json(shown if args.versions else shown[0])
+        terminal.print_json(shown if args.versions else shown[0])
         return 0
     for number, item in enumerate(shown):
         if number:
@@ -296,57 +291,3 @@ def _print_receipt(receipt: dict[str, Any], *, purging: bool) -> None:
         until = f"until {max(ends)[:10]} at the latest" if all(ends) else "until you remove them"
         print(f"{len(kept)} backups hold it {until}; restored, they forget it first. To have them")
         print("written anew without it: sonia backup purge")
-
-
-# --- stats, reindex ----------------------------------------------------------------------
-
-
-def run_stats(args: argparse.Namespace, config: Config) -> int:
-    """Print counts, what is behind, and the jobs."""
-    server = Server.find(config)
-    stats, jobs = server.get("/memory/query/stats"), server.get("/memory/jobs")
-    if args.json:
-        _print_json({"stats": stats, "jobs": jobs})
-        return 0
-    by_type = ", ".join(f"{count} {name}" for name, count in stats["by_type"].items())
-    print(f"memories   {stats['memories']}" + (f" ({by_type})" if by_type else ""))
-    print(f"documents  {stats['documents']}")
-    print(f"sessions   {stats['sessions']}")
-    print(f"ledger     {stats['events']} rows")
-    print(f"vectors    {stats['vectors']} of {stats['embedding_space']}", end="")
-    print(f", {stats['unembedded']} to come" if stats["unembedded"] else "")
-    if stats.get("coming_space"):
-        print(f"           {stats['coming_vectors']} of {stats['coming_space']}, which will follow")
-    print(f"database   {stats['database_bytes'] / 1e6:,.1f} MB")
-    if stats["damaged"]:
-        print(f"damaged    {stats['damaged']} rows: sonia memory check")
-    print("\nby itself")
-    for job in jobs:
-        last = f"last {job['ended_at'][:16]}" if job["ended_at"] else "not yet"
-        trouble = f"  failed: {terminal.harmless(job['failure'])}" if job["failure"] else ""
-        print(f"  {job['name']:<10} next {(job['next_at'] or 'never')[:16]}  {last}{trouble}")
-    return 0
-
-
-def run_reindex(args: argparse.Namespace, config: Config) -> int:
-    """Have them made anew, and tell how far that is until it is done."""
-    server = Server.find(config)
-    both = args.text == args.vectors
-    server.post(f"{ROOT}/reindex", {"text": both or args.text, "vectors": both or args.vectors})
-    line = ingesting.Line()
-    while True:
-        stats = server.get("/memory/query/stats")
-        status = server.bare("api-gateway", "/memory/status")[1]
-        text = (status.get("detail") or status).get("text_index", "ready")
-        waiting, every = stats["unembedded"], stats["memories"]
-        line.show(f"text index: {text}; vectors: {every - waiting} of {every}")
-        if not waiting and text == "ready":
-            break
-        time.sleep(POLL_S)
-    line.end(f"{stats['memories']} memories are indexed.")
-    return 0
-
-
-def _print_json(value: Any) -> None:
-    json.dump(value, sys.stdout, ensure_ascii=False, indent=2)
-    print()

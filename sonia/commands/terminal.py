@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import unicodedata
+from typing import Any
 
 # Written out as escapes where every character matters: invisible, reordering, unassigned.
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
@@ -60,3 +62,9 @@ def ask(question: str) -> str:
 def note(text: str) -> None:
     """Say something beside the answer, on standard error."""
     print(harmless(text), file=sys.stderr, flush=True)
+
+
+def print_json(value: Any) -> None:
+    """For programs."""
+    json.dump(value, sys.stdout, ensure_ascii=False, indent=2)
+    print()

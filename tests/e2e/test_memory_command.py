@@ -71,3 +71,27 @@ def test_its_help_teaches(server: Server) -> None:
 
     assert "sonia memory ingest manual.pdf" in helped.stdout
     assert "can't be undone" in helped.stdout
+
+
+def test_jobs_are_run_and_sessions_kept_and_put_back(server: Server) -> None:
+    body = {"type": "note", "content": "The numbat naps at noon", "session_id": "ses_numbat"}
+    with server.client() as gateway, server.client("memory-engine") as memory:
+        opened = gateway.post("/v1/sessions", json={"session_id": "ses_numbat"})
+        assert opened.status_code == 200, opened.text
+        assert memory.post("/store", json=body).status_code == 200
+
+    listed = server.command("memory", "jobs")
+    ran = server.command("memory", "jobs", "run", "decay")
+    unknown = server.command("memory", "jobs", "run", "nap")
+    made = server.command("memory", "snapshots", "create", "ses_numbat", "--name", "noon")
+    name = made.stdout.split()[0]
+    found = server.command("memory", "snapshots", "--session", "ses_numbat")
+    restored = server.command("memory", "snapshots", "restore", name)
+
+    assert "every 6 h" in listed.stdout, listed.stderr
+    assert (ran.returncode, ran.stdout.split()[0]) == (0, "decay")
+    assert "last 20" in ran.stdout
+    assert (unknown.returncode, "No job has this name" in unknown.stderr) == (1, True)
+    assert "0 said, 1 memories  noon" in made.stdout, made.stderr
+    assert found.stdout == made.stdout
+    assert restored.stdout.startswith("ses_"), restored.stderr
