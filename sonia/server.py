@@ -203,7 +203,7 @@ def _routes(sonia: Sonia, module: str) -> Router:
         case "tools":
             return tools_routes(sonia.tools, sonia.operator)
         case _:
-            return control_routes(sonia.control, sonia.operator, sonia.tasks)
+            return control_routes(sonia.control, sonia.operator, sonia.tasks, sonia.tools)
 
 
 def _doorway(app: Litestar, service: Service) -> Doorway:

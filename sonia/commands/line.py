@@ -20,6 +20,7 @@ COMMANDS = (
     "actions",
     "policy",
     "tasks",
+    "audit",
     "models",
     "keys",
     "usage",

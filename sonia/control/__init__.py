@@ -35,6 +35,14 @@ from sonia.control.interface import (
     VoiceForbidden,
 )
 from sonia.control.ledger import chain
+from sonia.control.letters import (
+    DeadLetter,
+    DeadLetters,
+    LetterNotFound,
+    LetterSettled,
+    LetterState,
+    Replayed,
+)
 from sonia.control.operator import open_operator, operator_only, read_token
 from sonia.control.places import PLACES as CONTROLS_OWN
 from sonia.control.service import open_control
@@ -52,11 +60,16 @@ __all__ = [
     "ApprovalUnanswered",
     "CodeNeeded",
     "Control",
+    "DeadLetter",
+    "DeadLetters",
     "Decision",
     "Explanation",
     "LedgerCheck",
     "LedgerDown",
     "LedgerEntry",
+    "LetterNotFound",
+    "LetterSettled",
+    "LetterState",
     "Mode",
     "NewTask",
     "Operator",
@@ -64,6 +77,7 @@ __all__ = [
     "Planner",
     "Policy",
     "Probe",
+    "Replayed",
     "Rule",
     "RuleVerdict",
     "Run",

@@ -25,6 +25,8 @@ from sonia.control.interface import (
     TrustFor,
     Vital,
 )
+from sonia.control.letters import DeadLetters
+from sonia.control.letters_http import routes as letter_routes
 from sonia.control.tasks import Tasks
 from sonia.control.tasks.http import routes as task_routes
 from sonia.envelope import Envelope, answer
@@ -86,7 +88,12 @@ class PolicyBody(Value):
     rules: tuple[Rule, ...]
 
 
-def routes(control: Control, operator: Operator, tasks: Tasks | None = None) -> Router:
+def routes(
+    control: Control,
+    operator: Operator,
+    tasks: Tasks | None = None,
+    letters: DeadLetters | None = None,
+) -> Router:
     """Everything below `/control`. Answering, trust, policy and mode need the operator's token."""
     return Router(
         path="/control",
@@ -96,6 +103,7 @@ def routes(control: Control, operator: Operator, tasks: Tasks | None = None) -> 
             *_asking(control, operator),
             *_watching(control),
             *(task_routes(tasks) if tasks else ()),
+            *(letter_routes(letters) if letters else ()),
         ],
     )
 

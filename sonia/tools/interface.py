@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any, Literal, Protocol, runtime_checkable
 
-from sonia.control import Decision, Plan, Tier
+from sonia.control import DeadLetter, Decision, LetterState, Plan, Replayed, Tier
 from sonia.errors import Conflict, InvalidRequest, NotFound, SoniaError
 from sonia.types import ApprovalId, Origin, ToolSpec, Value
 
@@ -134,7 +134,8 @@ class Outcome(Value):
 
 @runtime_checkable
 class Tools(Protocol):
-    """The catalogue, and the only way to use what is in it. Fits control's `Planner`."""
+    """The catalogue, and the only way to use what is in it. Fits control's `Planner` and
+    `DeadLetters`."""
 
     def catalogue(self) -> tuple[ToolInfo, ...]:
         """Every tool, by name."""
@@ -190,6 +191,20 @@ class Tools(Protocol):
 
     async def actions(self, limit: int = 50) -> tuple[Outcome, ...]:
         """Newest first."""
+        ...
+
+    async def letters(
+        self, state: LetterState | None = "open", limit: int = 100
+    ) -> tuple[DeadLetter, ...]:
+        """Effects that failed, newest first."""
+        ...
+
+    async def replay(self, letter_id: str) -> Replayed:
+        """See control's `DeadLetters.replay`."""
+        ...
+
+    async def dismiss(self, letter_id: str) -> DeadLetter:
+        """See control's `DeadLetters.dismiss`."""
         ...
 
     async def probe(self) -> dict[str, object]:

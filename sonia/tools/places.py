@@ -137,4 +137,40 @@ def _said(scope: Scope, content: bytes) -> bool:
     return scope.entity.within(text) or scope.phrases.within(text)
 
 
-PLACES: tuple[Place, ...] = (ActionsDone(), Undo())
+class Failed:
+    """Dead letters: what was asked and failed."""
+
+    name = "dead_letters"
+    tables: tuple[str, ...] = ("tools_dead_letters",)
+
+    def everything(self, c: apsw.Connection) -> Iterable[tuple[Key, str]]:
+        """Every row."""
+        yield from cast(Any, c.execute("SELECT id, id FROM tools_dead_letters"))
+
+    def wholes(self, c: apsw.Connection) -> Iterable[tuple[Whole, str]]:
+        """None of its own."""
+        return ()
+
+    def concerned(self, c: apsw.Connection, scope: Scope) -> Iterable[tuple[Key, str]]:
+        """Those of the actions and sessions, and those that hold the words."""
+        rows = c.execute(
+            "SELECT id, action_id, session_id, arguments, error FROM tools_dead_letters "
+            "WHERE :until IS NULL OR at <= :until",
+            {"until": _until(scope)},
+        )
+        for id_, action_id, session_id, arguments, error in cast("Iterable[Any]", rows):
+            said = _mentioned(scope, arguments) or _mentioned(scope, error)
+            if (
+                action_id in scope.actions
+                or scope.whole(session_id)
+                or (scope.theirs(session_id) and said)
+            ):
+                yield id_, id_
+
+    def erase(self, c: apsw.Connection, keys: Sequence[Key], scope: Scope) -> dict[str, int]:
+        """Remove them."""
+        c.executemany("DELETE FROM tools_dead_letters WHERE id = ?", [(key,) for key in keys])
+        return {"dead_letters": len(keys)}
+
+
+PLACES: tuple[Place, ...] = (ActionsDone(), Undo(), Failed())

@@ -16,6 +16,7 @@ from sonia.log import get_logger
 from sonia.tools.attempt import Ending, attempt, failure
 from sonia.tools.interface import ActionError, Outcome
 from sonia.tools.journal import Journal
+from sonia.tools.letters import Letters
 from sonia.tools.store import Actions, clean
 from sonia.tools.tasks import Tasks
 from sonia.tools.tool import Grant
@@ -40,12 +41,14 @@ class Runner:
         control: Control,
         actions: Actions,
         journal: Journal,
+        letters: Letters,
         tasks: Tasks,
     ) -> None:
         self._config = config
         self._control = control
         self._actions = actions
         self._journal = journal
+        self._letters = letters
         self._tasks = tasks
         self._log = get_logger("openclaw")
 
@@ -102,6 +105,7 @@ class Runner:
         await asyncio.gather(
             self._control.record("tool.started", _account(action)),
             self._actions.save(provisional, action.call.session_id, running=True),
+            self._letters.begin(action),
         )
 
     async def _end(
@@ -124,8 +128,22 @@ class Runner:
         for sent in outcome.sent:
             facts = {name: _brief(value) for name, value in msgspec.structs.asdict(sent).items()}
             await self._note("egress", {"action_id": action.id, "tool": outcome.tool, **facts})
-        await asyncio.gather(self._note("tool.finished", account), self.save(action, outcome))
+        await asyncio.gather(
+            self._note("tool.finished", account),
+            self.save(action, outcome),
+            self._remember(action, outcome),
+        )
         return outcome
+
+    async def _remember(self, action: Action, outcome: Outcome) -> None:
+        """An effect that failed is kept as a dead letter; one that was made is not."""
+        try:
+            if outcome.error is None and outcome.risk >= RISKY_TIER:
+                await self._letters.done(action)
+            elif outcome.error is not None and outcome.risk > 0:
+                await self._letters.failed(action, outcome.error.message)
+        except SoniaError as error:
+            self._log.error("dead letter not kept", action_id=action.id, why=error.message)
 
     async def _note(self, kind: str, account: dict[str, Any]) -> None:
         try:

@@ -13,7 +13,7 @@ from weakref import WeakValueDictionary
 import msgspec
 
 from sonia.config import OpenClaw
-from sonia.control import Control, Decision, Plan
+from sonia.control import Control, DeadLetter, Decision, LetterState, Plan, Replayed
 from sonia.errors import ConfigurationError, PolicyDenied, SoniaError, Unavailable
 from sonia.events import Forgotten
 from sonia.tools.attempt import Ending, failure
@@ -23,6 +23,7 @@ from sonia.tools.files import Workspace
 from sonia.tools.followup import FollowUp
 from sonia.tools.interface import ActionError, ArgumentsInvalid, Call, Outcome, ToolInfo
 from sonia.tools.journal import Journal
+from sonia.tools.letters import Letters
 from sonia.tools.mcp import Servers, open_servers
 from sonia.tools.network import GuardedClient, Reach
 from sonia.tools.runner import Runner, outcome_of
@@ -55,9 +56,11 @@ class GuardedTools:
         client: GuardedClient,
         trash: Trash,
         journal: Journal,
+        letters: Letters,
     ) -> None:
         self._control = control
         self._actions = actions
+        self._letters = letters
         self._workspace = workspace
         self._sandbox = sandbox
         self._catalogue = Catalogue(
@@ -66,7 +69,7 @@ class GuardedTools:
             folder=workspace.root,
         )
         self._waiting = Waiting()
-        self._runner = Runner(config, control, actions, journal, tasks)
+        self._runner = Runner(config, control, actions, journal, letters, tasks)
         self._followup = FollowUp(control, self._catalogue, self._runner, self._waiting, tasks)
         self._undoing = Undoing(control, self._catalogue, actions, journal, trash, tasks)
         self._keys: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -220,6 +223,39 @@ class GuardedTools:
             raise Unavailable("Sonia is stopping.")
         return await self._undoing.undo(action_id, by)
 
+    # --- what failed ---------------------------------------------------------------------
+
+    async def letters(
+        self, state: LetterState | None = "open", limit: int = 100
+    ) -> tuple[DeadLetter, ...]:
+        return await self._letters.newest(state, limit)
+
+    async def dismiss(self, letter_id: str) -> DeadLetter:
+        return await self._letters.dismiss(letter_id)
+
+    async def replay(self, letter_id: str) -> Replayed:
+        action_id = new_id("act")
+        again = await self._letters.take(letter_id, action_id)
+        call = Call(
+            tool_name=again.tool,
+            args=again.arguments,
+            origins=again.origins,
+            session_id=again.session_id,
+            follow_up=True,
+        )
+        try:
+            outcome = await self._stoppable(self._execute(call, action_id))
+        except SoniaError:
+            await self._letters.put_back(letter_id)
+            raise
+        return Replayed(
+            letter=await self._letters.find(letter_id),
+            action_id=action_id,
+            status=outcome.status,
+            message=outcome.error.message if outcome.error else outcome.decision.reason,
+            approval_id=outcome.approval_id,
+        )
+
     async def tidy(self) -> None:
         """Let go of what is too old to be undone; `open_tools` calls it."""
         await self._undoing.tidy()
@@ -294,10 +330,12 @@ async def open_tools(
     client = client or GuardedClient(Reach(mode=config.egress, hosts=config.egress_hosts))
     await asyncio.to_thread(files.prepare)
     await actions.settle_left_over()
+    letters = Letters(db)
+    await letters.settle_left_over()
     async with Tasks() as tasks:
         trash = Trash(hidden / TRASH, files)
         tools = GuardedTools(
-            config, control, actions, tasks, files, sandbox, client, trash, Journal(db)
+            config, control, actions, tasks, files, sandbox, client, trash, Journal(db), letters
         )
         tasks.begin(tools.tidy())
         async with open_servers(config, tools.offer, control, db, tasks) as tools.servers:
