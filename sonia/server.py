@@ -184,6 +184,7 @@ def _routes(sonia: Sonia, module: str) -> Router:
                 memory=sonia.memory,
                 speech=sonia.speech,
                 longest_audio_s=sonia.config.services.pipecat.max_audio_s,
+                voice=sonia.config.services.pipecat.voice,
                 answers=sonia.answers,
                 responses=sonia.responses,
                 backups=sonia.backups,

@@ -43,7 +43,9 @@ async def serving(
         gateway = Doorway(service="api-gateway", prefix="", segments=frozenset({"v1"}))
         settings: Mapping[str, Any] = {"max_body_bytes": 100_000, "receive_timeout_s": 5.0, **door}
         front = FrontDoor(app, ports={port: gateway}, doorways=[gateway], **settings)
-        config = uvicorn.Config(front, log_config=None, access_log=False, lifespan="off")
+        config = uvicorn.Config(
+            front, log_config=None, access_log=False, lifespan="off", ws="websockets-sansio"
+        )
         server = _Quiet(config)
         running = asyncio.create_task(server._serve([sock]))
         await server.up.wait()

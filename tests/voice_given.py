@@ -132,6 +132,9 @@ class ScriptedSpeaker(ScriptedEngine):
     def voices(self) -> tuple[VoiceInfo, ...]:
         return self.VOICES
 
+    def has(self, voice: str) -> bool:
+        return voice in ("af_heart", "alloy")
+
     async def speak(self, text: str, *, voice: str, speed: float = 1.0) -> AsyncIterator[Samples]:
         await self.obey()
         self.said.append(text)

@@ -21,6 +21,7 @@ from sonia.gateway.backups import backup_routes
 from sonia.gateway.keys import Keyring
 from sonia.gateway.mcp import mcp_routes
 from sonia.gateway.openai import openai_routes, responses_routes
+from sonia.gateway.realtime import realtime_routes
 from sonia.gateway.responses_store import Responses
 from sonia.gateway.streaming import server_sent, whole
 from sonia.memory import Memory, Session, Utterance, their_session
@@ -118,6 +119,7 @@ def routes(
     memory: Memory,
     speech: Speech,
     longest_audio_s: float,
+    voice: str,
     answers: Answers,
     responses: Responses,
     backups: Backups,
@@ -137,6 +139,9 @@ def routes(
             _deps(control),
             *openai_routes(answers),
             *responses_routes(answers, responses),
+            *realtime_routes(
+                answers, speech, control, operator, voice=voice, longest_s=longest_audio_s
+            ),
             *anthropic_routes(answers),
             _keys(keyring, operator),
         ],

@@ -19,6 +19,7 @@ from sonia.keys import digest_of, read_keys
 MOST_GUESSES = 10
 WINDOW_S = 60.0
 MOST_PEERS = 1024
+IN_PROTOCOL = "openai-insecure-api-key."
 OPEN = ("/healthz", "/version")
 Headers = Mapping[str, list[str]]
 _Peer = tuple[str, str]
@@ -113,11 +114,17 @@ class Keyring:
 
 
 def _given(headers: Headers) -> str:
-    """The key of either header; `Bearer` in any case."""
+    """The key of any of three headers; `Bearer` in any case."""
     scheme, _, key = one(headers, "authorization").strip().partition(" ")
     if scheme.lower() == "bearer" and key.strip():
         return key.strip()
-    return one(headers, "x-api-key").strip()
+    if given := one(headers, "x-api-key").strip():
+        return given
+    for offered in one(headers, "sec-websocket-protocol").split(","):  # a page can't send headers
+        name, _, key = offered.strip().partition(IN_PROTOCOL)
+        if key and not name:
+            return key
+    return ""
 
 
 def _address(scope: Mapping[str, Any]) -> str:

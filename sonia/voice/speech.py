@@ -145,6 +145,10 @@ class Speaker(Protocol):
         """Every voice, by name."""
         ...
 
+    def has(self, voice: str) -> bool:
+        """Whether a voice has this name, or is known to OpenAI's clients by it."""
+        ...
+
     def speak(self, text: str, *, voice: str, speed: float = 1.0) -> AsyncIterator[Samples]:
         """The sound, clause by clause, as each is made. `speed` is from 0.25 to 4.
 

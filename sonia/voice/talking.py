@@ -20,6 +20,7 @@ from sonia.voice.attention import PATIENCE
 from sonia.voice.ears import Ears, Listening, Manner
 from sonia.voice.interface import Responder, VoiceSession
 from sonia.voice.playback import Clock, Playback, WallClock
+from sonia.voice.resampling import Resampler
 from sonia.voice.speech import EAR_RATE, VOICE_RATE, Samples, Speech, from_pcm, heard, to_pcm
 from sonia.voice.spoken_turns import SpokenTurn
 from sonia.voice.telling import Teller
@@ -100,8 +101,8 @@ class Talking:
         self._sent = 0
         self.turns = 0
         self.active_at = shared.clock.now()  # when somebody last said anything
-        self._in = _Resampler(self._rate, EAR_RATE)
-        self._out = _Resampler(VOICE_RATE, self._rate)
+        self._in = Resampler(self._rate, EAR_RATE)
+        self._out = Resampler(VOICE_RATE, self._rate)
         piece_s = config.chunk_size / self._rate
         self._playback = Playback(self._send, shared.clock, piece_s)
         language = session.language or config.language
@@ -213,22 +214,6 @@ class Talking:
         pcm = to_pcm(self._out.feed(samples))
         await self._teller.sound(pcm, sample_rate=self._rate, seq=self._sent)
         self._sent += 1
-
-
-class _Resampler:
-    """From one rate to another, piece by piece."""
-
-    def __init__(self, from_hz: int, to_hz: int) -> None:
-        import soxr
-
-        self._stream: Any = None
-        if from_hz != to_hz:
-            self._stream = soxr.ResampleStream(from_hz, to_hz, 1, dtype="float32", quality="MQ")
-
-    def feed(self, samples: Samples) -> Samples:
-        if self._stream is None:
-            return samples
-        return np.asarray(self._stream.resample_chunk(samples), np.float32)
 
 
 @asynccontextmanager

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import openai
 import pytest
 
 from benchmarks.speech import edits, words
-from sonia.voice import decoded
+from sonia.voice import decoded, to_pcm
 from tests.e2e.conftest import ROOT, Server
 
 SPEECH = ROOT.parent / "shared" / "data" / "speech"
@@ -45,6 +47,30 @@ def test_what_is_spoken_can_be_written_down_again(client: openai.OpenAI, spoken:
     assert heard.usage.seconds == pytest.approx(
         len(decoded(io.BytesIO(spoken), longest_s=60)) / 16_000, abs=0.1
     )
+
+
+async def test_what_is_said_in_a_realtime_session_is_written_down(
+    server: Server, spoken: bytes
+) -> None:
+    pcm = to_pcm(decoded(io.BytesIO(spoken), longest_s=60))
+    form = {"type": "audio/pcm", "rate": 16_000}
+    audio: Any = {"input": {"format": form, "turn_detection": None}}
+    async with (
+        openai.AsyncOpenAI(base_url=f"{server.url()}/v1", api_key="none") as client,
+        client.realtime.connect(model="sonia") as talk,
+    ):
+        await talk.session.update(session={"type": "realtime", "audio": audio})
+        for at in range(0, len(pcm), 64_000):
+            part = base64.b64encode(pcm[at : at + 64_000]).decode()
+            await talk.input_audio_buffer.append(audio=part)
+        await talk.input_audio_buffer.commit()
+        said = ""
+        async for event in talk:
+            if event.type == "conversation.item.input_audio_transcription.completed":
+                said = event.transcript
+                break
+
+    assert errors(SENTENCE, said) < 0.1
 
 
 def test_words_have_times(client: openai.OpenAI, spoken: bytes) -> None:

@@ -106,12 +106,16 @@ class KokoroSpeaker:
             for name in self._names
         )
 
+    def has(self, voice: str) -> bool:
+        """See `Speaker.has`."""
+        return ALIASES.get(voice, voice) in self._names
+
     async def speak(self, text: str, *, voice: str, speed: float = 1.0) -> AsyncIterator[Samples]:
         """See `Speaker.speak`."""
         from sonia.voice.codec import stretched
 
         name = ALIASES.get(voice, voice)
-        if name not in self._names:
+        if not self.has(voice):
             raise UnknownVoice(
                 f"No voice {voice!r}. There are {', '.join(self._names)}; and, as OpenAI names "
                 f"them, {', '.join(ALIASES)}.",
