@@ -28,6 +28,8 @@ bench:  ## print the numbers, beside a peer's
 	$(PYTHON) -m sonia.bootstrap --dev -m benchmarks.speech
 	$(PYTHON) -m sonia.bootstrap --dev -m benchmarks.tool_calls
 	$(PYTHON) -m sonia.bootstrap --dev -m benchmarks.shell_risk
+	$(PYTHON) -m sonia.bootstrap --dev -m benchmarks.injection
+	$(PYTHON) -m sonia.bootstrap --dev -m benchmarks.acting
 	$(PYTHON) -m sonia.bootstrap --dev -m benchmarks.local_model
 
 lock:  ## lock the dependencies anew (needs uv)

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Protocol, runtime_checkable
 
 import msgspec
 
-from sonia.types import DEFAULT_USER, Message, Usage, Value
+from sonia.types import DEFAULT_USER, Message, Origin, Usage, Value
 
 MAX_TEXT_CHARS = 32_000
 # What of the answer reached the person; may wait until the last of it has.
@@ -28,6 +28,7 @@ class TurnRequest(Value):
     `metadata` is kept with a session that this turn begins. A client that holds the conversation
     itself gives what was said before as `history`, oldest first, and that of the session is not
     read. `max_answer_tokens` lowers the configured limit. Nobody is there when it is `unattended`.
+    `origins` says where the words came from, when that was not the owner alone.
     """
 
     text: Text
@@ -40,6 +41,7 @@ class TurnRequest(Value):
     history: tuple[Message, ...] | None = None
     max_answer_tokens: int | None = None
     unattended: bool = False
+    origins: tuple[Origin, ...] = ()
 
 
 class TurnStarted(Value, tag="turn.started"):

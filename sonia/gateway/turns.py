@@ -128,6 +128,7 @@ class _Turn:
             user_id=request.user_id,
             unattended=request.unattended,
         )
+        self.acting.origins.update(request.origins)
         self.began_s = asyncio.get_running_loop().time()
         self.told = False
         self.found = Found(hits=(), mode="text", took_ms=0.0)
