@@ -7,6 +7,7 @@ Nothing here waits for a model: weights are fetched and warmed behind.
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -175,7 +176,9 @@ async def open_sonia(config: Config, *, modules: Collection[str] = MODULES) -> A
                 model=_reader(routing, router),
             )
         )
-        tools = await enter(open_tools(services.openclaw, control, db, config.workspace))
+        tools = await enter(
+            open_tools(services.openclaw, control, db, config.workspace, own=_own(config))
+        )
         stack.callback(bus.subscribe(Forgotten, tools.forget))
         turns = await enter(
             open_turns(services.api_gateway, router=router, memory=memory, tools=tools, bus=bus)
@@ -219,6 +222,12 @@ async def open_sonia(config: Config, *, modules: Collection[str] = MODULES) -> A
         for module, probe in sonia.probes().items():
             stack.callback(control.watch(KEYS[module], probe))
         yield sonia
+
+
+def _own(config: Config) -> tuple[Path, ...]:
+    """What no tool may change: the program, what it runs on, its settings and what it writes."""
+    source = (Path(config.source),) if config.source else ()
+    return (*source, HERE, Path(sys.prefix), config.logs, config.backups_folder, config.models)
 
 
 @asynccontextmanager

@@ -14,6 +14,7 @@ from typing import Any
 
 import re2
 
+from sonia.control import guarded
 from sonia.tools.interface import ArgumentsInvalid
 from sonia.types import Value
 
@@ -108,7 +109,8 @@ class Search:
             self._searched += 1
             if self._pattern.search(path.rpartition("/")[2]):
                 self._names.append(path)
-            self._lines(folder, name, path)
+            if guarded(path) is None:
+                self._lines(folder, name, path)
         return True
 
     def _over(self) -> bool:

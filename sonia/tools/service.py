@@ -14,8 +14,9 @@ import msgspec
 
 from sonia.config import OpenClaw
 from sonia.control import Control, DeadLetter, Decision, LetterState, Plan, Replayed
-from sonia.errors import ConfigurationError, PolicyDenied, SoniaError, Unavailable
+from sonia.errors import PolicyDenied, SoniaError, Unavailable
 from sonia.events import Forgotten
+from sonia.tools.apart import data_apart, own_apart
 from sonia.tools.attempt import Ending, failure
 from sonia.tools.builtin import builtin_tools
 from sonia.tools.catalogue import Catalogue
@@ -313,15 +314,17 @@ async def open_tools(
     db: Database,
     workspace: Path,
     *,
+    own: tuple[Path, ...] = (),
     client: GuardedClient | None = None,
 ) -> AsyncIterator[GuardedTools]:
     """Serve the tools for files below `workspace`, which is made if it is not there.
 
-    `client` is the way out, one of the configuration's reach when there is none. Leaving stops
-    what runs. Raises `ConfigurationError` when the workspace would let tools reach Sonia's own
-    data.
+    `own` are files and folders that no tool may ever change. `client` is the way out, one of the
+    configuration's reach when there is none. Leaving stops what runs. Raises `ConfigurationError`
+    when Sonia's data or one of her own is in the workspace.
     """
-    hidden = await asyncio.to_thread(_apart, workspace, db.path.parent)
+    hidden = await asyncio.to_thread(data_apart, workspace, db.path.parent)
+    await asyncio.to_thread(own_apart, workspace, own)
     files = Workspace(workspace, config.max_file_bytes)
     actions = Actions(db)
     sandbox = Sandbox(
@@ -343,15 +346,3 @@ async def open_tools(
                 yield tools
             finally:
                 await tools.close()
-
-
-def _apart(workspace: Path, data: Path) -> Path:
-    """The real data folder, once it is sure that neither folder is inside the other."""
-    inside, kept = workspace.resolve(), data.resolve()
-    if inside == kept or inside in kept.parents or kept in inside.parents:
-        raise ConfigurationError(
-            f"services.openclaw.workspace: {workspace} and the data folder {data} must not lie in "
-            "one another, or tools could change what they may do. Choose another folder.",
-            key="services.openclaw.workspace",
-        )
-    return kept

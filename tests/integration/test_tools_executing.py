@@ -602,6 +602,24 @@ async def test_an_action_that_waited_at_a_restart_is_denied(tmp_path: Path) -> N
         assert not (after.workspace / "a.txt").exists()
 
 
+@pytest.mark.parametrize("place", ["sonia.toml", "venv", ".", "link/venv"])
+async def test_t27_a_workspace_that_holds_what_is_sonias_own_is_refused(
+    tmp_path: Path, place: str
+) -> None:
+    workspace = tmp_path / "workspace"
+    (workspace / "venv").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(workspace)
+    own = tmp_path / place if place.startswith("link") else workspace / place
+
+    async with (
+        open_database(tmp_path / "data" / "sonia.db", MIGRATIONS) as db,
+        open_control(EvaOs(), db) as control,
+    ):
+        with pytest.raises(ConfigurationError, match="Sonia's own"):
+            async with open_tools(OpenClaw(), control, db, workspace, own=(own,)):
+                pass
+
+
 async def test_a_workspace_that_holds_the_data_folder_is_refused(tmp_path: Path) -> None:
     async with (
         open_database(tmp_path / "data" / "sonia.db", MIGRATIONS) as db,

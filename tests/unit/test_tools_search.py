@@ -76,6 +76,13 @@ def test_t41_what_re2_has_not_is_refused_by_name(pattern: str) -> None:
         compiled(pattern, pattern=True)
 
 
+def test_t20_files_with_the_names_of_credentials_are_not_looked_into(folder: Path) -> None:
+    (folder / "id_rsa").write_text("tea")
+    (folder / "server.pem").write_text("tea")
+
+    assert [hit.path for hit in search(folder, "tea").matches] == ["notes/shop.md"]
+
+
 def test_many_hits_and_a_stop_end_the_search_and_say_so(folder: Path) -> None:
     (folder / "many.txt").write_text("tea\n" * (2 * MAX_HITS))
     (folder / "more.txt").write_text("tea\n")
