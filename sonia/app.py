@@ -24,7 +24,15 @@ from sonia.errors import ConfigurationError
 from sonia.events import Bus, Forgotten
 from sonia.forgetting import apply_tombstones
 from sonia.gateway import PLACES as GATEWAYS_PLACES
-from sonia.gateway import Answers, Keyring, Responses, Turns, open_answers, open_turns
+from sonia.gateway import (
+    Answers,
+    Keyring,
+    MemoryOfWhoAsks,
+    Responses,
+    Turns,
+    open_answers,
+    open_turns,
+)
 from sonia.health import Probe
 from sonia.memory import PLACES as MEMORYS_PLACES
 from sonia.memory import Documents, Memory, after_restore, damaged, open_memory
@@ -177,7 +185,14 @@ async def open_sonia(config: Config, *, modules: Collection[str] = MODULES) -> A
             )
         )
         tools = await enter(
-            open_tools(services.openclaw, control, db, config.workspace, own=_own(config))
+            open_tools(
+                services.openclaw,
+                control,
+                db,
+                config.workspace,
+                own=_own(config),
+                remembering=MemoryOfWhoAsks(memory),
+            )
         )
         stack.callback(bus.subscribe(Forgotten, tools.forget))
         turns = await enter(

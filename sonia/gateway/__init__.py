@@ -3,6 +3,7 @@
 from sonia.gateway.answering import Answers, open_answers
 from sonia.gateway.interface import Reply, TurnEvent, TurnRequest, Turns
 from sonia.gateway.keys import Keyring
+from sonia.gateway.remembering import MemoryOfWhoAsks
 from sonia.gateway.responses_store import PLACES, Responses
 from sonia.gateway.security import Doorway, FrontDoor
 from sonia.gateway.turns import open_turns
@@ -13,6 +14,7 @@ __all__ = [
     "Doorway",
     "FrontDoor",
     "Keyring",
+    "MemoryOfWhoAsks",
     "Reply",
     "Responses",
     "TurnEvent",

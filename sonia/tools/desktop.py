@@ -6,7 +6,10 @@ import asyncio
 import contextlib
 import os
 import shutil
+import subprocess
 import sys
+import tempfile
+import threading
 
 from sonia.errors import Unavailable
 from sonia.tools.interface import ToolFailed
@@ -47,28 +50,65 @@ def environment() -> dict[str, str]:
     return {name: os.environ[name] for name in PASSED_ON if name in os.environ}
 
 
-async def start(argv: list[str], limit_s: float) -> int:
-    """Run `argv` to its end and return 0. Raises `ToolFailed` with what it said, or its time."""
-    process = await asyncio.create_subprocess_exec(
-        *argv,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE,
-        env=environment(),
-        cwd="/",
-        start_new_session=True,
-    )
+async def start(argv: list[str], limit_s: float, given: bytes | None = None) -> None:
+    """Run `argv` to its end, `given` on its standard input.
+
+    Raises `ToolFailed` with what it said, or its time. What it leaves running stays.
+    """
+    await _run(argv, limit_s, given, asyncio.subprocess.DEVNULL)
+
+
+async def listen(argv: list[str], limit_s: float, most: int) -> bytes:
+    """What `argv` writes, at most `most` bytes of it. Raises `ToolFailed`."""
+    return (await _run(argv, limit_s, None, asyncio.subprocess.PIPE))[:most]
+
+
+async def launch(argv: list[str]) -> int:
+    """Start `argv` and leave it running; its process. Raises `ToolFailed`."""
+    return await asyncio.to_thread(_launch, argv)
+
+
+def _launch(argv: list[str]) -> int:
     try:
-        async with asyncio.timeout(limit_s):
-            _, said = await process.communicate()
-    except TimeoutError as error:
-        raise ToolFailed(f"{argv[0]} did not end within {limit_s:g} s.") from error
-    finally:
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
-    if process.returncode:
-        why = said[:KEPT_ERROR_BYTES].decode("utf-8", "replace").strip()
-        raise ToolFailed(f"{argv[0]} failed: {why or f'status {process.returncode}'}.")
-    return 0
+        process = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=environment(),
+            cwd="/",
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise ToolFailed(f"{argv[0]} can't be started: {error.strerror}.") from error
+    threading.Thread(target=process.wait, daemon=True, name=f"waits-for-{process.pid}").start()
+    return process.pid
+
+
+async def _run(argv: list[str], limit_s: float, given: bytes | None, out: int) -> bytes:
+    """A file takes its complaints: a program that goes on behind would hold a pipe open."""
+    with tempfile.TemporaryFile() as complaints:
+        process = await asyncio.create_subprocess_exec(
+            *argv,
+            stdin=asyncio.subprocess.DEVNULL if given is None else asyncio.subprocess.PIPE,
+            stdout=out,
+            stderr=complaints,
+            env=environment(),
+            cwd="/",
+            start_new_session=True,
+        )
+        try:
+            async with asyncio.timeout(limit_s):
+                said, _ = await process.communicate(given)
+        except TimeoutError as error:
+            raise ToolFailed(f"{argv[0]} did not end within {limit_s:g} s.") from error
+        finally:
+            if process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+                await process.wait()
+        if process.returncode:
+            complaints.seek(0)
+            why = complaints.read(KEPT_ERROR_BYTES).decode("utf-8", "replace").strip()
+            raise ToolFailed(f"{argv[0]} failed: {why or f'status {process.returncode}'}.")
+    return said or b""

@@ -132,6 +132,43 @@ class Outcome(Value):
     undoable: bool = False
 
 
+class Asked(Value):
+    """Who wants something done: where the words came from, and in which session."""
+
+    origins: tuple[Origin, ...] = ("owner",)
+    session_id: str | None = None
+
+
+class Memo(Value):
+    """One memory, as tools show it."""
+
+    id: str
+    content: str
+    origin: Origin
+    valid_from: dt.datetime
+
+
+@runtime_checkable
+class Remembering(Protocol):
+    """What the pack `memory` needs. Everything is of the user who asks, and of nobody else."""
+
+    async def find(self, query: str, limit: int, asked: Asked) -> tuple[Memo, ...]:
+        """Best first."""
+        ...
+
+    async def keep(self, content: str, asked: Asked) -> Memo:
+        """As trusted as the least of what it came from."""
+        ...
+
+    async def look(self, memory_id: str, asked: Asked) -> Memo:
+        """Raises `NotFound`, also for another user's."""
+        ...
+
+    async def drop(self, memory_id: str, asked: Asked) -> None:
+        """Erase it everywhere. Raises `NotFound`."""
+        ...
+
+
 @runtime_checkable
 class Tools(Protocol):
     """The catalogue, and the only way to use what is in it. Fits control's `Planner` and

@@ -14,7 +14,7 @@ from sonia.control import Control, Decision, LedgerDown
 from sonia.errors import SoniaError
 from sonia.log import get_logger
 from sonia.tools.attempt import Ending, attempt, failure
-from sonia.tools.interface import ActionError, Outcome
+from sonia.tools.interface import ActionError, Asked, Outcome
 from sonia.tools.journal import Journal
 from sonia.tools.letters import Letters
 from sonia.tools.store import Actions, clean
@@ -63,6 +63,7 @@ class Runner:
             digests=action.prepared.plan.digests,
             timeout_s=self._timeout_s(action),
             action_id=action.id,
+            asked=Asked(origins=action.call.origins, session_id=action.call.session_id),
         )
         try:
             if decision.risk_tier >= RISKY_TIER:

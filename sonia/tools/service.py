@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,15 +22,24 @@ from sonia.tools.builtin import builtin_tools
 from sonia.tools.catalogue import Catalogue
 from sonia.tools.files import Workspace
 from sonia.tools.followup import FollowUp
-from sonia.tools.interface import ActionError, ArgumentsInvalid, Call, Outcome, ToolInfo
+from sonia.tools.interface import (
+    ActionError,
+    ArgumentsInvalid,
+    Call,
+    Outcome,
+    Remembering,
+    ToolInfo,
+)
 from sonia.tools.journal import Journal
 from sonia.tools.letters import Letters
 from sonia.tools.mcp import Servers, open_servers
 from sonia.tools.network import GuardedClient, Reach
+from sonia.tools.packs import pack_tools
 from sonia.tools.runner import Runner, outcome_of
 from sonia.tools.sandbox import Limits, Sandbox
 from sonia.tools.store import Actions, Claim
 from sonia.tools.tasks import Tasks
+from sonia.tools.tool import Tool
 from sonia.tools.trash import TRASH, Trash
 from sonia.tools.undoing import Undoing
 from sonia.tools.waiting import Action, Waiting
@@ -58,6 +67,7 @@ class GuardedTools:
         trash: Trash,
         journal: Journal,
         letters: Letters,
+        packs: Iterable[Tool[Any]],
     ) -> None:
         self._control = control
         self._actions = actions
@@ -65,7 +75,7 @@ class GuardedTools:
         self._workspace = workspace
         self._sandbox = sandbox
         self._catalogue = Catalogue(
-            builtin_tools(workspace, sandbox, client, trash, config.search_url),
+            (*builtin_tools(workspace, sandbox, client, trash, config.search_url), *packs),
             timeout_s=config.timeout_s,
             folder=workspace.root,
         )
@@ -316,12 +326,14 @@ async def open_tools(
     *,
     own: tuple[Path, ...] = (),
     client: GuardedClient | None = None,
+    remembering: Remembering | None = None,
 ) -> AsyncIterator[GuardedTools]:
     """Serve the tools for files below `workspace`, which is made if it is not there.
 
     `own` are files and folders that no tool may ever change. `client` is the way out, one of the
-    configuration's reach when there is none. Leaving stops what runs. Raises `ConfigurationError`
-    when Sonia's data or one of her own is in the workspace.
+    configuration's reach when there is none; `remembering` is for the pack `memory`. Leaving
+    stops what runs. Raises `ConfigurationError` when Sonia's data or one of her own is in the
+    workspace.
     """
     hidden = await asyncio.to_thread(data_apart, workspace, db.path.parent)
     await asyncio.to_thread(own_apart, workspace, own)
@@ -336,9 +348,20 @@ async def open_tools(
     letters = Letters(db)
     await letters.settle_left_over()
     async with Tasks() as tasks:
+        packs = tuple(pack_tools(config, files, remembering))
         trash = Trash(hidden / TRASH, files)
         tools = GuardedTools(
-            config, control, actions, tasks, files, sandbox, client, trash, Journal(db), letters
+            config,
+            control,
+            actions,
+            tasks,
+            files,
+            sandbox,
+            client,
+            trash,
+            Journal(db),
+            letters,
+            packs,
         )
         tasks.begin(tools.tidy())
         async with open_servers(config, tools.offer, control, db, tasks) as tools.servers:

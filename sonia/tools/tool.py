@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 import msgspec
 
 from sonia.control import Tier
-from sonia.tools.interface import ArgumentsInvalid, ToolFailed, ToolInfo
+from sonia.tools.interface import ArgumentsInvalid, Asked, ToolFailed, ToolInfo
 from sonia.tools.network.receipt import Receipt
 from sonia.types import Origin, Value
 
@@ -49,6 +49,7 @@ class Grant(Value):
     timeout_s: float
     receipt: Receipt = msgspec.field(default_factory=Receipt)
     action_id: str = ""
+    asked: Asked = Asked()
 
 
 class Kept(Value):
