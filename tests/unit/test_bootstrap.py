@@ -133,7 +133,9 @@ def test_packages_that_stay_missing_are_no_endless_loop(clone: Path) -> None:
 
 
 def test_outside_a_clone_it_says_how_to_install(tmp_path: Path) -> None:
-    shutil.copytree(ROOT / "sonia", tmp_path / "sonia", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        ROOT / "sonia", tmp_path / "sonia", ignore=shutil.ignore_patterns("__pycache__")
+    )
     process = call(tmp_path, "sonia", "serve")
 
     _, err = process.communicate()
