@@ -56,6 +56,12 @@ KEYS = {
     "control": "eva_os",
 }
 MODULES = tuple(KEYS)
+# What each can't do its job without, by the same keys.
+NEEDS = {
+    "api_gateway": ("model_router", "memory_engine", "openclaw", "eva_os"),
+    "pipecat": ("api_gateway",),
+    "openclaw": ("eva_os",),
+}
 HERE = Path(__file__).parent
 # Beside the package in a checkout, inside it when installed.
 MIGRATIONS = HERE / "_migrations"
@@ -160,7 +166,7 @@ async def open_sonia(config: Config, *, modules: Collection[str] = MODULES) -> A
         keyring = Keyring(services.api_gateway.api_keys, config.data, operator)
         await keyring.reload()
         control = await enter(open_control(services.eva_os, db, rules_file=_rules_file(config)))
-        tasks = await enter(open_tasks(db, bus))
+        tasks = await enter(open_tasks(db, bus, paused=lambda: control.maintenance().on))
         routing = _with_folder(config)
         if not TALKING.intersection(modules):
             routing = _without_chat(config)
@@ -235,7 +241,7 @@ async def open_sonia(config: Config, *, modules: Collection[str] = MODULES) -> A
             purging=purging,
         )
         for module, probe in sonia.probes().items():
-            stack.callback(control.watch(KEYS[module], probe))
+            stack.callback(control.watch(KEYS[module], probe, NEEDS.get(KEYS[module], ())))
         yield sonia
 
 

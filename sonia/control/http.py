@@ -17,7 +17,9 @@ from sonia.control.interface import (
     Explanation,
     LedgerCheck,
     LedgerEntry,
+    Maintenance,
     Mode,
+    Node,
     Operator,
     Policy,
     Rule,
@@ -88,6 +90,13 @@ class PolicyBody(Value):
     rules: tuple[Rule, ...]
 
 
+class MaintenanceBody(Value):
+    """Begin or end maintenance."""
+
+    on: bool
+    reason: Annotated[str, msgspec.Meta(max_length=500)] = ""
+
+
 def routes(
     control: Control,
     operator: Operator,
@@ -101,7 +110,7 @@ def routes(
         route_handlers=[
             *_deciding(control, operator),
             *_asking(control, operator),
-            *_watching(control),
+            *_watching(control, operator),
             *(task_routes(tasks) if tasks else ()),
             *(letter_routes(letters) if letters else ()),
         ],
@@ -196,7 +205,7 @@ def _asking(control: Control, operator: Operator) -> Sequence[Any]:
     return list_approvals, get_approval, approve, show_code, list_trust, end_trust
 
 
-def _watching(control: Control) -> Sequence[Any]:
+def _watching(control: Control, operator: Operator) -> Sequence[Any]:
     @get("/health/all")
     async def health_all() -> Envelope[dict[str, Vital]]:
         return answer(await control.vitals())
@@ -210,4 +219,19 @@ def _watching(control: Control) -> Sequence[Any]:
     async def audit_verify() -> Envelope[LedgerCheck]:
         return answer(await control.verify_ledger())
 
-    return health_all, audit, audit_verify
+    @get("/graph")
+    async def graph() -> Envelope[tuple[Node, ...]]:
+        return answer(await control.graph())
+
+    @get("/maintenance")
+    async def get_maintenance() -> Envelope[Maintenance]:
+        return answer(control.maintenance())
+
+    @put("/maintenance")
+    async def put_maintenance(
+        data: JSONBody[MaintenanceBody], request: Request[Any, Any, Any]
+    ) -> Envelope[Maintenance]:
+        operator.check(request.headers.get("authorization"))
+        return answer(await control.set_maintenance(data.on, reason=data.reason, by=BY))
+
+    return health_all, audit, audit_verify, graph, get_maintenance, put_maintenance

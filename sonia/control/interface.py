@@ -204,12 +204,35 @@ class LedgerCheck(Value):
 
 
 class Vital(Value):
-    """How one watched part is: `detail` is its own account, `reason` why it is down."""
+    """How one watched part is: `detail` is its own account, `reason` why it is down.
+
+    One that failed several times in a row is left alone for a while (`breaker` is open) and its
+    last reason told; then it is asked once (half_open).
+    """
 
     ok: bool
     duration_ms: float
     detail: dict[str, Any]
     reason: str | None = None
+    breaker: Literal["closed", "open", "half_open"] = "closed"
+
+
+class Node(Value):
+    """One watched part: what it `needs`, and which of that, however far away, is down."""
+
+    name: str
+    ok: bool
+    needs: tuple[str, ...]
+    impaired_by: tuple[str, ...] = ()
+    reason: str | None = None
+
+
+class Maintenance(Value):
+    """Whether everything that has an effect is refused for now."""
+
+    on: bool
+    reason: str = ""
+    since: dt.datetime | None = None
 
 
 Probe = Callable[[], Awaitable[dict[str, Any]]]
@@ -375,8 +398,23 @@ class Control(Protocol):
         """Let `planner` answer for `/gate-tool-call`; call the result to take it back."""
         ...
 
-    def watch(self, name: str, probe: Probe) -> Undo:
-        """Ask `probe` whenever health is asked for; call the result to stop."""
+    def watch(self, name: str, probe: Probe, needs: tuple[str, ...] = ()) -> Undo:
+        """Ask `probe` whenever health is asked for; call the result to stop.
+
+        `needs` names the watched parts that this one can't do its job without.
+        """
+        ...
+
+    async def graph(self) -> tuple[Node, ...]:
+        """Every watched part with what it needs, by name."""
+        ...
+
+    def maintenance(self) -> Maintenance:
+        """How it stands."""
+        ...
+
+    async def set_maintenance(self, on: bool, *, reason: str, by: str) -> Maintenance:
+        """Begin or end it. Beginning cancels open approvals; a restart does not end it."""
         ...
 
     async def vitals(self) -> dict[str, Vital]:

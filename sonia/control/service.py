@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from sonia.config import EvaOs
-from sonia.control import ledger, store
+from sonia.control import ledger, maintenance, store
 from sonia.control.approvals import Approvals
 from sonia.control.interface import (
     Approval,
@@ -21,6 +21,7 @@ from sonia.control.interface import (
     LedgerCheck,
     LedgerDown,
     LedgerEntry,
+    Maintenance,
     Mode,
     Plan,
     Planner,
@@ -30,7 +31,7 @@ from sonia.control.interface import (
 )
 from sonia.control.journal import Journal
 from sonia.control.preview import visible
-from sonia.control.risk import UNBOUNDED, Ruling, rule_on
+from sonia.control.risk import READ, UNBOUNDED, Ruling, rule_on
 from sonia.control.rules import check_rules, read_file
 from sonia.control.scope import scope_hash
 from sonia.control.standing import Standing
@@ -78,6 +79,7 @@ class SqliteControl:
         self.record = journal.record
         self.watch = vitals.watch
         self.vitals = vitals.ask
+        self.graph = vitals.graph
 
     async def judge(self, plan: Plan, *, ask: bool = True) -> Decision:
         stamp = self._journal.stamp()
@@ -105,7 +107,9 @@ class SqliteControl:
         """While the ledger is down what is allowed and harmless goes on, and nothing else."""
         policy = await self.policy()
         ruling = rule_on(plan, policy, await self._journal.read(self._standing.situation))
-        if ruling.tier >= RISKY_TIER or ruling.verdict == "approval_required":
+        asks = ruling.verdict == "approval_required"
+        kept_still = self._standing.maintenance.on and ruling.tier > READ
+        if ruling.tier >= RISKY_TIER or asks or kept_still:
             raise error
         self._log.warning("decided without the ledger", tool=plan.tool, verdict=ruling.verdict)
         return _decision(ruling, scope_hash(plan, policy.version), None)
@@ -203,6 +207,23 @@ class SqliteControl:
         self._approvals.ended(await self._journal.write(work))
         return mode
 
+    def maintenance(self) -> Maintenance:
+        return self._standing.maintenance
+
+    async def set_maintenance(self, on: bool, *, reason: str, by: str) -> Maintenance:
+        stamp = self._journal.stamp()
+
+        def work(connection: apsw.Connection) -> tuple[Maintenance, list[Any]]:
+            changed = maintenance.write(connection, on, reason, by, stamp)
+            if not on:
+                return changed, []
+            return changed, self._approvals.cancel_in(connection, "Maintenance began.", stamp)
+
+        changed, cancelled = await self._journal.write(work)
+        self._standing.maintenance = changed
+        self._approvals.ended(cancelled)
+        return changed
+
     async def policy(self) -> Policy:
         return await self._journal.read(self._standing.policy)
 
@@ -274,6 +295,7 @@ async def open_control(
     approvals = Approvals(config, journal)
     standing = Standing(config, await asyncio.to_thread(read_file, rules_file), clock)
     await journal.write(lambda connection: store.count_rules_file(connection, standing.digest))
+    standing.maintenance = await journal.read(maintenance.read)
     await approvals.cancel_all("Sonia was restarted.")
     expiring = asyncio.create_task(approvals.expire(), name="approvals-expire")
     try:

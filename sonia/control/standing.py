@@ -12,9 +12,9 @@ import msgspec
 from sonia.config import EvaOs
 from sonia.control import store
 from sonia.control import trust as granted
-from sonia.control.interface import Plan, Policy, Rule
+from sonia.control.interface import Maintenance, Plan, Policy, Rule
 from sonia.control.modes import Situation, is_quiet
-from sonia.control.risk import Ruling, rule_on, trustable
+from sonia.control.risk import READ, Ruling, rule_on, trustable
 
 if TYPE_CHECKING:
     import apsw
@@ -29,6 +29,7 @@ class Standing:
         self._quiet_hours = config.quiet_hours
         self._file_rules = file_rules
         self._clock = clock
+        self.maintenance = Maintenance(on=False)
 
     @property
     def digest(self) -> str:
@@ -52,6 +53,8 @@ class Standing:
         """Decide about `plan`, with the trust that covers it if it would be asked about."""
         situation = self.situation(connection)
         ruling = rule_on(plan, policy, situation)
+        if self.maintenance.on and ruling.tier > READ:
+            return _maintained(ruling, self.maintenance)
         if ruling.verdict != "approval_required" or not trustable(plan, ruling.tier):
             return ruling
         covered = granted.covers(
@@ -60,3 +63,11 @@ class Standing:
         if not covered:
             return ruling
         return rule_on(plan, policy, msgspec.structs.replace(situation, trusted=True))
+
+
+def _maintained(ruling: Ruling, maintenance: Maintenance) -> Ruling:
+    why = f" ({maintenance.reason})" if maintenance.reason else ""
+    reason = f"Sonia is being maintained{why}: only reading is allowed until that ends."
+    return msgspec.structs.replace(
+        ruling, verdict="denied", rule="maintenance", reason=reason, steps=(*ruling.steps, reason)
+    )

@@ -41,10 +41,13 @@ RUN_S = 3600.0
 class PlannedTasks:
     """Use `open_tasks`. What has no docstring is told in `Tasks`."""
 
-    def __init__(self, journal: Journal, bus: Bus, zone: dt.tzinfo) -> None:
+    def __init__(
+        self, journal: Journal, bus: Bus, zone: dt.tzinfo, paused: Callable[[], bool]
+    ) -> None:
         self._journal = journal
         self._bus = bus
         self._zone = zone
+        self._paused = paused
         self._turns: Turns | None = None
         self._free = asyncio.Semaphore(AT_ONCE)
         self._under_way: dict[str, asyncio.Task[Run]] = {}
@@ -132,7 +135,9 @@ class PlannedTasks:
             await self.stop()
 
     async def _look(self) -> None:
-        """Begin what is due."""
+        """Begin what is due; while paused it stays due."""
+        if self._paused():
+            return
         for task in await self._journal.read(partial(store.due, at=self._journal.now())):
             if task.id not in self._under_way and self._turns is not None:
                 self._begin(task, due=True)
@@ -322,14 +327,16 @@ async def open_tasks(
     *,
     clock: Callable[[], dt.datetime] = now,
     zone: dt.tzinfo | None = None,
+    paused: Callable[[], bool] = lambda: False,
 ) -> AsyncIterator[PlannedTasks]:
     """Keep tasks in `db`; nothing is done before `serve`. Leaving stops what is under way.
 
-    `zone` is where clocks in words and in cron are; this machine's, if it is not given.
+    `zone` is where clocks in words and in cron are; this machine's, if it is not given. Nothing
+    is begun while `paused` is true.
     """
     if zone is None:
         zone = await asyncio.to_thread(schedule.local_zone)
-    tasks = PlannedTasks(Journal(db, clock), bus, zone)
+    tasks = PlannedTasks(Journal(db, clock), bus, zone, paused)
     await tasks.start()
     try:
         yield tasks
