@@ -9,9 +9,12 @@ import tomllib
 from pathlib import Path
 
 from sonia.config import parse
+from tests.documents_given import pdf
 from tests.e2e.conftest import ROOT, Server
+from tests.e2e.curl import Curl, data
 
 PLAIN = ("/healthz", "/status", "/version", "/")
+DOCUMENTS = "http://localhost:7020/v1/workspace/documents"
 PREFIXES = ("/router", "/memory", "/voice", "/tools", "/control")
 
 
@@ -83,3 +86,45 @@ def test_every_sonia_command_of_the_readme_exists(server: Server) -> None:
     for words in named:
         helped = server.command(*words.split(), "--help")
         assert helped.returncode == 0, words
+
+
+def curls(page: str) -> list[str]:
+    """The indented `curl` lines of a page, in order."""
+    return re.findall(r"^    (curl .+)$", (ROOT / page).read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def test_the_examples_of_the_memorys_reference_work(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "manual.pdf").write_bytes(pdf([["Bleed the radiators."], ["Then wait."]], "Heat"))
+    notes = server.folder / "workspace" / "notes"
+    notes.mkdir(parents=True, exist_ok=True)
+    (notes / "garden.md").write_text("# Shade\n\nMoss wants shade.\n")
+    text = (ROOT / "docs/memory.md").read_text(encoding="utf-8")
+    bodies = re.findall(r'^    (\{"(?:content|path)": .+\})$', text, re.MULTILINE)
+    curl, answers = Curl(server, tmp_path), {}
+
+    for line in curls("docs/memory.md"):
+        answers[line] = answer = curl.run(line)
+        assert answer.status_code == 200, (line, answer.text)
+    ingested = [curl.post("/v1/workspace/ingest", body) for body in bodies]
+
+    said = [data(answer) for answer in answers.values()]
+    assert said[1]["hits"][0]["entry"]["content"] == "The boiler is serviced in May."
+    assert {version["content"].split()[-1] for version in said[4]} == {"May.", "June."}
+    assert (said[10]["what"], said[10]["erased"]["memories"]) == ("memories", 1)
+    assert said[-1]["what"] == "document"
+    assert [data(answer)["created"] for answer in ingested] == [True, True]
+    for answer in ingested:  # the server is others' too
+        name = data(answer)["document"]["id"]
+        assert curl.run(f"curl -X DELETE {DOCUMENTS}/{name}").status_code == 200
+    assert len(answers) >= 16
+
+
+def test_the_readmes_examples_of_memory_and_the_audit_work(server: Server, tmp_path: Path) -> None:
+    lines = [line for line in curls("README.md") if re.search(r":(7020|7050)/|/v1/deps", line)]
+    curl = Curl(server, tmp_path)
+
+    for line in lines:
+        answer = curl.run(line)
+        assert (answer.status_code, data(answer) is not None) == (200, True), (line, answer.text)
+
+    assert len(lines) >= 5
