@@ -174,10 +174,10 @@ def apt(words: Sequence[str]) -> bool:
 
 
 def dpkg(words: Sequence[str]) -> bool:
-    """Lists packages and their files."""
+    """Tells of packages and their files; `-l` would page."""
     return (
         bool(words)
-        and words[0] in ("-l", "-L", "-s", "-S", "--list", "--listfiles", "--status", "--search")
+        and words[0] in ("-L", "-s", "-S", "--listfiles", "--status", "--search")
         and all(map(_NAME.fullmatch, words[1:]))
     )
 

@@ -21,6 +21,8 @@ MakePlan = Callable[..., Plan]
 Client = AsyncTestClient[Litestar]
 WRITE = {"tool_name": "file.write", "args": {"path": "a.txt", "text": "hello"}}
 
+READ = {"tool_name": "file.read", "args": {"path": "a.txt"}}
+
 
 class TwoTools:
     """A planner with one tool that reads and one that writes."""
@@ -245,3 +247,65 @@ async def test_an_unknown_approval_is_not_found(client: Client) -> None:
 
     assert answer.status_code == 404
     assert answer.json()["error"]["code"] == "not_found"
+
+
+async def test_a_mode_is_set_by_the_operator_and_decides(
+    client: Client, token: dict[str, str]
+) -> None:
+    refused = await client.put("/control/mode", json={"mode": "dictation"})
+    unknown = await client.put("/control/mode", json={"mode": "root"}, headers=token)
+    answer = await client.put("/control/mode", json={"mode": "dictation"}, headers=token)
+
+    decision = await data(client, "/control/gate-tool-call", READ)
+    assert (refused.status_code, unknown.status_code) == (401, 400)
+    assert answer.json()["data"] == await data(client, "/control/mode") == {"mode": "dictation"}
+    assert (decision["verdict"], decision["rule"]) == ("denied", "mode:dictation")
+
+
+async def test_a_policy_is_explained_without_asking_or_recording(
+    client: Client, control: SqliteControl
+) -> None:
+    body = WRITE | {"context": {"origins": ["model", "web"], "unattended": True}}
+
+    explained = await data(client, "/control/policy/test", body)
+    unknown = await data(client, "/control/policy/test", WRITE | {"tool_name": "File.Write"})
+
+    assert (explained["verdict"], explained["risk_tier"]) == ("approval_required", 3)
+    assert "came from outside" in explained["steps"][1]
+    assert (unknown["verdict"], unknown["rule"]) == ("denied", "unknown-tool")
+    assert await control.approvals() == await control.ledger() == ()
+
+
+async def test_t11_the_code_is_shown_to_the_operator_and_opens_the_worst(
+    client: Client, token: dict[str, str]
+) -> None:
+    body = WRITE | {"context": {"origins": ["web"], "session_id": "ses_1"}}
+    name = (await data(client, "/control/gate-tool-call", body))["approval_id"]
+    answer = {"approval_id": name, "decision": "approved"}
+
+    hidden = await client.get(f"/control/approvals/{name}/code")
+    without = await client.post("/control/approve", json=answer, headers=token)
+    shown = await client.get(f"/control/approvals/{name}/code", headers=token)
+    code = {"confirmation_code": shown.json()["data"]["confirmation_code"]}
+    settled = await client.post("/control/approve", json=answer | code, headers=token)
+
+    assert (hidden.status_code, without.status_code, settled.status_code) == (401, 403, 200)
+    assert code["confirmation_code"] not in (await client.get("/control/approvals")).text
+
+
+async def test_trust_is_given_listed_and_taken_back(client: Client, token: dict[str, str]) -> None:
+    body = WRITE | {"context": {"session_id": "ses_1"}}
+    name = (await data(client, "/control/gate-tool-call", body))["approval_id"]
+    answer = {"approval_id": name, "decision": "approved", "trust": "session"}
+    await client.post("/control/approve", json=answer, headers=token)
+
+    allowed = await data(client, "/control/gate-tool-call", body)
+    (given,) = await data(client, "/control/trust")
+    refused = await client.delete(f"/control/trust/{given['id']}")
+    left = await client.delete(f"/control/trust/{given['id']}", headers=token)
+    asked = await data(client, "/control/gate-tool-call", body)
+
+    assert (allowed["verdict"], allowed["rule"]) == ("approved", "trust")
+    assert (given["tool"], given["kind"], given["approval_id"]) == ("file.write", "session", name)
+    assert (refused.status_code, left.json()["data"]) == (401, [])
+    assert asked["verdict"] == "approval_required"

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
+import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sonia.control import Plan, Policy, Rule, RuleVerdict, guarded
 from sonia.control.codes import fits, heard
-from sonia.control.risk import rule_on
+from sonia.control.modes import MODES, Situation
+from sonia.control.risk import TRUSTED, rule_on
+from sonia.types import Origin
 
 MakePlan = Callable[..., Plan]
+OUTSIDE = sorted(set(get_args(Origin)) - TRUSTED)
 OPEN = Policy(version=1, rules=(Rule(tool="*", verdict="allow"),))
 
 
@@ -121,3 +127,68 @@ def test_a_code_is_heard_as_digits_or_words() -> None:
     assert not fits("427709", "427708")
     assert not fits("427709", None)
     assert not fits("", "")
+
+
+PLANS = st.builds(
+    Plan,
+    tool=st.sampled_from(["file.read", "file.write", "shell.run", "web.fetch"]),
+    arguments=st.fixed_dictionaries(
+        {},
+        optional={
+            "path": st.sampled_from(["a.txt", ".env", "../a", "run.sh", "notes/a"]),
+            "url": st.sampled_from(["https://a.example/", "http://evil.example/"]),
+            "command": st.sampled_from(["make test", "rm a"]),
+        },
+    ),
+    tier=st.integers(0, 3),
+    working_directory=st.just("/w"),
+    tool_digest=st.just("d"),
+    preview=st.just("what"),
+    origins=st.lists(st.sampled_from(get_args(Origin)), max_size=3).map(tuple),
+    outbound=st.booleans(),
+    private=st.booleans(),
+)
+RULES = st.builds(
+    Rule,
+    tool=st.sampled_from(["*", "file.*", "shell.run"]),
+    verdict=st.sampled_from(["allow", "ask", "deny"]),
+    path=st.sampled_from([None, "*", "notes/*"]),
+    host=st.sampled_from([None, "*.example"]),
+    mode=st.sampled_from([None, *MODES]),
+)
+POLICIES = st.lists(RULES, max_size=3).map(lambda rules: Policy(version=1, rules=tuple(rules)))
+SITUATIONS = st.builds(Situation, mode=st.sampled_from(MODES), quiet=st.booleans())
+STRICTNESS = {"approved": 0, "approval_required": 1, "denied": 2}
+
+
+@given(PLANS, POLICIES, SITUATIONS)
+def test_unattended_work_never_gets_more_than_attended(
+    plan: Plan, policy: Policy, situation: Situation
+) -> None:
+    attended = rule_on(plan, policy, situation)
+    alone = rule_on(msgspec.structs.replace(plan, unattended=True), policy, situation)
+
+    assert STRICTNESS[alone.verdict] >= STRICTNESS[attended.verdict]
+
+
+@given(PLANS, POLICIES, SITUATIONS, st.sampled_from(OUTSIDE))
+def test_t01_what_came_from_outside_never_gets_more_than_the_owners_own(
+    plan: Plan, policy: Policy, situation: Situation, origin: Origin
+) -> None:
+    tainted = msgspec.structs.replace(plan, origins=(*(plan.origins or ("owner",)), origin))
+
+    before, after = (rule_on(each, policy, situation) for each in (plan, tainted))
+
+    if plan.origins:
+        assert STRICTNESS[after.verdict] >= STRICTNESS[before.verdict]
+        assert after.tier >= before.tier
+    assert after.verdict != "approved" or after.tier == 0
+
+
+@given(PLANS, POLICIES, SITUATIONS)
+def test_t05_private_data_is_never_sent_out_unasked(
+    plan: Plan, policy: Policy, situation: Situation
+) -> None:
+    sends = msgspec.structs.replace(plan, outbound=True, private=True)
+
+    assert rule_on(sends, policy, situation).verdict != "approved"
