@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
@@ -15,13 +15,11 @@ from sonia.router.backends.answers import Answer
 from sonia.router.backends.base import estimated_tokens, load_validation
 from sonia.router.backends.dialect import Dialect, Reader
 from sonia.router.backends.facts import FREE, ModelFacts, Price, known_facts
+from sonia.router.backends.http1 import Answered
 from sonia.router.backends.refusals import NotConfigured, Refusals
-from sonia.router.backends.wire import Wire, leave
+from sonia.router.backends.wire import Wire
 from sonia.router.interface import ChatEvent, ChatRequest, Finished, ModelInfo, ProviderInfo
 from sonia.types import Message
-
-if TYPE_CHECKING:
-    import aiohttp
 
 MOST_BYTES = 64 * 1024 * 1024
 MOST_ERROR_BYTES = 64 * 1024
@@ -130,7 +128,7 @@ class DirectBackend:
             async with aclosing(self._events(reading, reader, answer)) as events:
                 yield events
         finally:
-            await leave(response, whole=reading.done)
+            await self._wire.leave(response, whole=reading.done)
 
     async def remote_models(self) -> tuple[str, ...]:
         """The names that the provider itself lists. Raises our errors."""
@@ -159,41 +157,29 @@ class DirectBackend:
                 return
 
     async def _read(self, reading: _Reading, answer: Answer) -> bytes:
-        import aiohttp
-
         try:
             return await reading.next()
-        except (aiohttp.ClientError, OSError) as error:
+        except OSError as error:
             told = type(error).__name__
             if answer.begun:
                 raise self._refusals.cut(f"the connection broke ({told})") from None
             raise self._refusals.cut(f"the connection broke before it began ({told})") from None
 
-    async def _send(self, method: str, url: str, body: bytes | None) -> aiohttp.ClientResponse:
+    async def _send(self, method: str, url: str, body: bytes | None) -> Answered:
         try:
             return await self._wire.send(method, url, self._headers, body)
-        except SoniaError:
-            raise
-        except OSError:  # aiohttp's connection errors are
+        except OSError:
             raise self._refusals.unreachable() from None
-        except Exception as error:
-            import aiohttp
+        except ValueError as error:
+            raise self._refusals.unreadable(type(error).__name__) from None
 
-            if isinstance(error, aiohttp.ClientConnectionError):
-                raise self._refusals.unreachable() from None
-            if isinstance(error, aiohttp.ClientError | ValueError):
-                raise self._refusals.unreadable(type(error).__name__) from None
-            raise
-
-    async def _refused(self, response: aiohttp.ClientResponse, reading: _Reading) -> SoniaError:
-        import aiohttp
-
+    async def _refused(self, response: Answered, reading: _Reading) -> SoniaError:
         body = b""
         try:
             async with asyncio.timeout(LEARN_S):
                 while len(body) < MOST_ERROR_BYTES and (data := await reading.next()):
                     body += data
-        except (TimeoutError, aiohttp.ClientError, OSError):
+        except (TimeoutError, OSError):
             pass
         after = response.headers.get("retry-after", "")
         return self._refusals.of_status(response.status, body, after)
@@ -240,20 +226,20 @@ class DirectBackend:
             answer = msgspec.json.decode(b"".join(parts))
             return answer if isinstance(answer, dict) else {}
         finally:
-            await leave(response, whole=reading.done)
+            await self._wire.leave(response, whole=reading.done)
 
 
 class _Reading:
     """An answer's bytes, bounded. `done` once nothing more is wanted."""
 
-    def __init__(self, response: aiohttp.ClientResponse) -> None:
+    def __init__(self, response: Answered) -> None:
         self.done = False
         self._response = response
         self._bytes = 0
 
     async def next(self) -> bytes:
         """The next that came; empty at the end."""
-        data = await self._response.content.readany()
+        data = await self._response.readany()
         self._bytes += len(data)
         if self._bytes > MOST_BYTES:
             raise OSError(f"over {MOST_BYTES} bytes")
