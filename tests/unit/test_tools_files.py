@@ -77,7 +77,10 @@ def attempts(workspace: Workspace, path: str) -> list[str]:
     return faults
 
 
-def test_t24_no_hostile_path_reads_or_writes_outside(workspace: Workspace, tmp_path: Path) -> None:
+def test_t24_no_hostile_path_reads_or_writes_outside(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "fsync", lambda number: None)  # over a thousand, for no power cut
     before = tree(tmp_path, but=workspace.root)
 
     faults = [fault for path in hostile_paths() for fault in attempts(workspace, path)]
