@@ -84,13 +84,12 @@ class Texts:
         runs = runs_of(cut)
         numbers = np.fromiter(map(self._vocabulary.__getitem__, runs), np.int64, len(runs))
         ends = np.flatnonzero(numbers == END_OF_TEXT)
-        lengths = np.diff(ends, prepend=-1) - 1
-        found = np.delete(numbers, ends)
+        lengths = np.diff(ends, prepend=-1)
         text = np.repeat(np.arange(len(self), len(self) + len(cut)), lengths)
-        counted = found >= self._first
-        self._found = np.concatenate([self._found, found[counted]])
+        counted = numbers >= self._first
+        self._found = np.concatenate([self._found, numbers[counted]])
         self._text = np.concatenate([self._text, text[counted]])
-        self.lengths = np.concatenate([self.lengths, lengths])
+        self.lengths = np.concatenate([self.lengths, lengths - 1])
 
     def counts(self, words: Sequence[str]) -> Floats:
         """`[texts, words]`: how often each of these distinct words is in each text."""

@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 from sonia.memory.columns import micros
 from sonia.memory.interface import Query
 
-BLOCK = 8_192
+BLOCK = 65_536  # of what isn't used, the system gives no memory
+LOOK = 8_192  # codes are compared at once: what that needs stays in the processor's cache
 THIRD = 0.43  # standard deviations: as much of a normal distribution is below it as above
 TIES = 2  # so many times what was asked for is examined when distances are equal
 NOBODY = -1
@@ -76,6 +77,7 @@ class Mirror:
         self._blocks: dict[int, _Block] = {}
         self._names: dict[str, int] = {}
         self._changing = threading.Lock()
+        self._of_thread = threading.local()
 
     @property
     def count(self) -> int:
@@ -209,6 +211,13 @@ class Mirror:
             until=None if query.until is None else micros(query.until),
         )
 
+    def _room(self, words: int) -> _Work:
+        """This thread's; to ask the system for it anew takes longer than counting in it."""
+        if not hasattr(self._of_thread, "room"):
+            self._of_thread.room = _Work(words)
+        room: _Work = self._of_thread.room
+        return room
+
     def _look(
         self,
         blocks: dict[int, _Block],
@@ -222,12 +231,14 @@ class Mirror:
         sizes = [block.used for block in blocks.values()]
         starts = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
         distances = np.empty(int(starts[-1]), np.uint16)
-        work = _Work(len(code))
+        work = self._room(len(code))
         for start, size, block in zip(starts.tolist(), sizes, blocks.values(), strict=False):
             mask = _matching(block, narrow, size)
-            work.differences(
-                block.codes[:, :size], code, mask, far, distances[start : start + size]
-            )
+            into = distances[start : start + size]
+            for at in range(0, size, LOOK):
+                some = slice(at, at + LOOK)
+                codes = block.codes[:, :size][:, some]
+                work.differences(codes, code, mask[some], far, into[some])
         chosen = _least(distances, examine, far)
         which = np.searchsorted(starts, chosen, side="right") - 1
         numbers: NDArray[np.int64] = chosen - starts[which] + np.array(bases, np.int64)[which]
@@ -238,8 +249,8 @@ class _Work:
     """Room for counting differing bits, used again for each block."""
 
     def __init__(self, words: int) -> None:
-        self._differing = np.empty((words, BLOCK), np.uint64)
-        self._counted = np.empty((words, BLOCK), np.uint8)
+        self._differing = np.empty((words, LOOK), np.uint64)
+        self._counted = np.empty((words, LOOK), np.uint8)
 
     def differences(
         self,
