@@ -26,6 +26,8 @@ bench:  ## print the numbers, beside a peer's
 	$(PYTHON) -m sonia.bootstrap --dev -m benchmarks.retrieval
 	$(PYTHON) -m sonia.bootstrap --dev -m benchmarks.relay
 	$(PYTHON) -m sonia.bootstrap --dev -m benchmarks.speech
+	$(PYTHON) -m sonia.bootstrap --dev -m benchmarks.voice_to_voice
+	$(PYTHON) -m sonia.bootstrap --dev -m benchmarks.interruptions
 	$(PYTHON) -m sonia.bootstrap --dev -m benchmarks.tool_calls
 	$(PYTHON) -m sonia.bootstrap --dev -m benchmarks.shell_risk
 	$(PYTHON) -m sonia.bootstrap --dev -m benchmarks.injection

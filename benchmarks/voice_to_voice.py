@@ -22,7 +22,7 @@ import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import msgspec
@@ -122,21 +122,23 @@ class Client:
 
     def __init__(self, socket: ClientConnection) -> None:
         self._socket = socket
-        self._sound_at: list[float] = []
+        self.sound_at: list[float] = []
         self.told: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self.heard = b""  # of her voice
         self._sent = 0
 
     async def read(self) -> None:
         """Take what comes."""
         async for got in self._socket:
             if isinstance(got, bytes):
-                self._sound_at.append(time.perf_counter())
+                self.sound_at.append(time.perf_counter())
+                self.heard += got
             else:
                 await self.told.put(json.loads(got))
 
     async def ask(self, name: str, samples: Samples) -> Turn:
         """Say this, wait for the answer to begin, interrupt it."""
-        self._sound_at.clear()
+        self.sound_at.clear()
         last = int(np.flatnonzero(np.abs(samples) > LOUD)[-1])
         step = int(EAR_RATE * MESSAGE_S)
         sound = np.concatenate([samples, np.zeros(30 * EAR_RATE, np.float32)])
@@ -147,9 +149,9 @@ class Client:
             self._sent += step
             if at <= last < at + step:
                 last_at = time.perf_counter()
-            if self._sound_at and last_at:
+            if self.sound_at and last_at:
                 break
-        first_at = self._sound_at[0] if self._sound_at else float("nan")
+        first_at = self.sound_at[0] if self.sound_at else float("nan")
         stop_at = time.perf_counter()
         await self._socket.send(json.dumps({"type": "INTERRUPT"}))
         told = await self._until("TURN_METRICS")
@@ -158,7 +160,7 @@ class Client:
         return Turn(
             name=name,
             voice_to_voice=(first_at - last_at) * 1000,
-            stop=(self._sound_at[-1] - stop_at) * 1000 if self._sound_at else float("nan"),
+            stop=(self.sound_at[-1] - stop_at) * 1000 if self.sound_at else float("nan"),
             premature=end_ms < before_ms + last / EAR_RATE * 1000 - PREMATURE_MS,
             metrics=told[-1]["data"],
             heard=transcripts[0]["text"] if transcripts else "",
@@ -171,14 +173,17 @@ class Client:
         return told
 
 
+C = TypeVar("C", bound=Client)
+
+
 @asynccontextmanager
-async def session(ports: dict[str, int]) -> AsyncIterator[Client]:
+async def session(ports: dict[str, int], kind: type[C]) -> AsyncIterator[C]:
     """A new session, talked in until left."""
     async with httpx.AsyncClient(trust_env=False) as http:
         url = f"http://127.0.0.1:{ports['pipecat']}/session/start"
         started = (await http.post(url, json={"sample_rate": EAR_RATE})).json()["data"]
     async with connect(started["ws_url"], proxy=None) as socket:
-        client = Client(socket)
+        client = kind(socket)
         reading = asyncio.create_task(client.read())
         yield client
         reading.cancel()
@@ -209,7 +214,7 @@ async def talk(ports: dict[str, int], asked: Sequence[tuple[str, Samples]], sess
     await until_ready(ports)
 
     async def one(number: int) -> list[Turn]:
-        async with session(ports) as client:
+        async with session(ports, Client) as client:
             await asyncio.sleep(SETTLE_S + number)
             return [await client.ask(name, samples) for name, samples in asked[number::sessions]]
 
