@@ -16,7 +16,7 @@ from sonia import disk
 from sonia.db import Database, connect
 from sonia.errors import StorageFull
 from sonia.memory import Entry, NewMemory, Query, SqliteMemory
-from tests.disk_given import resize, small_disk
+from tests.disk_given import leave_free, resize, small_disk
 from tests.memory_given import opened
 
 MEGABYTE = 1024 * 1024
@@ -40,8 +40,9 @@ async def fill(memory: SqliteMemory) -> list[Entry]:
 async def test_r03_a_full_disk_stops_writing_and_nothing_else(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with small_disk(tmp_path / "disk", 8 * MEGABYTE) as folder:
+    with small_disk(tmp_path / "disk", 96 * MEGABYTE) as folder:
         async with opened(folder) as memory:
+            leave_free(folder, 3 * MEGABYTE)
             kept = await fill(memory)
 
             for entry in kept:
@@ -56,7 +57,7 @@ async def test_r03_a_full_disk_stops_writing_and_nothing_else(
             await memory.forget(kept[0].id)
             kept += await fill(memory)
 
-            resize(folder, 96 * MEGABYTE)
+            resize(folder, 192 * MEGABYTE)
             after = await memory.store(NewMemory(type="fact", content="There is room again."))
             await memory.settled()
             checked = await memory.check()
@@ -73,8 +74,9 @@ async def test_r03_a_full_disk_stops_writing_and_nothing_else(
 
 
 async def test_r03_a_start_on_a_full_disk_serves_what_there_is(tmp_path: Path) -> None:
-    with small_disk(tmp_path / "disk", 8 * MEGABYTE) as folder:
+    with small_disk(tmp_path / "disk", 96 * MEGABYTE) as folder:
         async with opened(folder) as memory:
+            leave_free(folder, 3 * MEGABYTE)
             kept = await fill(memory)
         async with opened(folder) as memory:
             assert (await memory.recall(kept[-1].id)) == kept[-1]
