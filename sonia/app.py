@@ -21,7 +21,7 @@ from sonia.control import PLACES as CONTROLS_PLACES
 from sonia.control import Control, Operator, Tasks, chain, open_control, open_operator, open_tasks
 from sonia.db import Database, open_database
 from sonia.errors import ConfigurationError
-from sonia.events import Bus, Forgotten
+from sonia.events import Bus, Forgotten, ReminderDue, TaskFinished
 from sonia.forgetting import apply_tombstones
 from sonia.gateway import PLACES as GATEWAYS_PLACES
 from sonia.gateway import (
@@ -198,13 +198,13 @@ async def open_sonia(config: Config, *, modules: Collection[str] = MODULES) -> A
                 config.workspace,
                 own=_own(config),
                 remembering=MemoryOfWhoAsks(memory),
+                planned=tasks,
             )
         )
         stack.callback(bus.subscribe(Forgotten, tools.forget))
         turns = await enter(
             open_turns(services.api_gateway, router=router, memory=memory, tools=tools, bus=bus)
         )
-        await enter(tasks.serving(turns))
         answers = await enter(
             open_answers(
                 services.api_gateway,
@@ -217,6 +217,10 @@ async def open_sonia(config: Config, *, modules: Collection[str] = MODULES) -> A
         files = weights.entry("kokoro-voices").files
         speech = await enter(open_speech(weights, [file.path for file in files]))
         voice = await enter(open_voice(services.pipecat, turns, speech, db))
+        stack.callback(bus.subscribe(ReminderDue, voice.remind))
+        stack.callback(bus.subscribe(ReminderDue, tools.remind))
+        stack.callback(bus.subscribe(TaskFinished, tools.ask))
+        await enter(tasks.serving(turns))
         await enter(open_home(services.pipecat, speech, turns))
         stack.callback(control.plan_with(tools))
         sonia = Sonia(

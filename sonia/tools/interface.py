@@ -133,10 +133,11 @@ class Outcome(Value):
 
 
 class Asked(Value):
-    """Who wants something done: where the words came from, and in which session."""
+    """Who wants something done: whence the words, in which session, and whose turn it is."""
 
     origins: tuple[Origin, ...] = ("owner",)
     session_id: str | None = None
+    user_id: str | None = None
 
 
 class Memo(Value):

@@ -14,7 +14,7 @@ from sonia.control import Control, Decision, LedgerDown
 from sonia.errors import SoniaError
 from sonia.log import get_logger
 from sonia.tools.attempt import Ending, attempt, failure
-from sonia.tools.interface import ActionError, Asked, Outcome
+from sonia.tools.interface import ActionError, Asked, Call, Outcome
 from sonia.tools.journal import Journal
 from sonia.tools.letters import Letters
 from sonia.tools.store import Actions, clean
@@ -63,7 +63,7 @@ class Runner:
             digests=action.prepared.plan.digests,
             timeout_s=self._timeout_s(action),
             action_id=action.id,
-            asked=Asked(origins=action.call.origins, session_id=action.call.session_id),
+            asked=_asked(action.call),
         )
         try:
             if decision.risk_tier >= RISKY_TIER:
@@ -158,6 +158,10 @@ class Runner:
             return float(asked_s or self._config.timeout_s)
         called_s = action.call.timeout_ms / 1000
         return min(asked_s, called_s) if asked_s else called_s
+
+
+def _asked(call: Call) -> Asked:
+    return Asked(origins=call.origins, session_id=call.session_id, user_id=call.user_id)
 
 
 def outcome_of(action: Action, decision: Decision, ending: Ending) -> Outcome:

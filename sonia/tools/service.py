@@ -14,11 +14,13 @@ import msgspec
 
 from sonia.config import OpenClaw
 from sonia.control import Control, DeadLetter, Decision, LetterState, Plan, Replayed
+from sonia.control import Tasks as Planned
 from sonia.errors import PolicyDenied, SoniaError, Unavailable
-from sonia.events import Forgotten
+from sonia.events import Forgotten, ReminderDue, TaskFinished
 from sonia.tools.apart import data_apart, own_apart
 from sonia.tools.attempt import Ending, failure
 from sonia.tools.builtin import builtin_tools
+from sonia.tools.builtin.notification_send import show
 from sonia.tools.catalogue import Catalogue
 from sonia.tools.files import Workspace
 from sonia.tools.followup import FollowUp
@@ -234,6 +236,15 @@ class GuardedTools:
             raise Unavailable("Sonia is stopping.")
         return await self._undoing.undo(action_id, by)
 
+    async def remind(self, due: ReminderDue) -> str | None:
+        """Show a reminder on the desktop, where there is one; how it was told."""
+        return "notification" if await show("Reminder", due.text) else None
+
+    async def ask(self, waits: TaskFinished) -> None:
+        """Show on the desktop that unattended work waits for an answer."""
+        if waits.status == "waiting":
+            await show("Sonia asks", f"{waits.text}\nsonia approvals show {waits.approval_id}")
+
     # --- what failed ---------------------------------------------------------------------
 
     async def letters(
@@ -327,13 +338,14 @@ async def open_tools(
     own: tuple[Path, ...] = (),
     client: GuardedClient | None = None,
     remembering: Remembering | None = None,
+    planned: Planned | None = None,
 ) -> AsyncIterator[GuardedTools]:
     """Serve the tools for files below `workspace`, which is made if it is not there.
 
     `own` are files and folders that no tool may ever change. `client` is the way out, one of the
-    configuration's reach when there is none; `remembering` is for the pack `memory`. Leaving
-    stops what runs. Raises `ConfigurationError` when Sonia's data or one of her own is in the
-    workspace.
+    configuration's reach when there is none; `remembering` is for the pack `memory`, `planned`
+    for `reminders`. Leaving stops what runs. Raises `ConfigurationError` when Sonia's data or one
+    of her own is in the workspace.
     """
     hidden = await asyncio.to_thread(data_apart, workspace, db.path.parent)
     await asyncio.to_thread(own_apart, workspace, own)
@@ -348,7 +360,7 @@ async def open_tools(
     letters = Letters(db)
     await letters.settle_left_over()
     async with Tasks() as tasks:
-        packs = tuple(pack_tools(config, files, remembering))
+        packs = tuple(pack_tools(config, files, remembering, planned))
         trash = Trash(hidden / TRASH, files)
         tools = GuardedTools(
             config,

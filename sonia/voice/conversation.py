@@ -34,6 +34,7 @@ class Conversation:
         self._teller = Teller(session.session_id, send)
         self._stack = AsyncExitStack()
         self._talking: Talking | None = None
+        self._reminding: asyncio.Task[None] | None = None
         self._answering: asyncio.Task[None] | None = None
         self._spoken: list[str] = []
         self._turns = 0
@@ -76,6 +77,12 @@ class Conversation:
             return
         if await self._cancel():
             await self._teller.tell("INTERRUPTED", spoken_text="".join(self._spoken))
+
+    async def remind(self, text: str) -> None:
+        """Tell this unasked, and say it aloud where she is talked to; that goes on behind."""
+        await self._teller.tell("MESSAGE", role="assistant", text=text)
+        if self._talking and (self._reminding is None or self._reminding.done()):
+            self._reminding = asyncio.create_task(self._talking.remind(text))
 
     async def stop(self, reason: str) -> None:
         """Cancel, say goodbye, and let the socket close."""
@@ -138,6 +145,9 @@ class Conversation:
         self._answering = asyncio.create_task(self._take_turn(text))
 
     async def _cancel(self) -> bool:
+        if self._reminding:
+            self._reminding.cancel()
+            await asyncio.gather(self._reminding, return_exceptions=True)
         task, self._answering = self._answering, None
         if task is None or task.done():
             return False

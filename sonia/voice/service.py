@@ -13,6 +13,7 @@ import msgspec
 from sonia.config import Pipecat
 from sonia.db import Database
 from sonia.errors import Unavailable
+from sonia.events import ReminderDue
 from sonia.types import new_id, now
 from sonia.voice.conversation import Conversation
 from sonia.voice.interface import (
@@ -112,6 +113,17 @@ class TalkingSessions:
         if talking := self._talking.get(session_id):
             await talking.interrupt()
         return session
+
+    async def remind(self, due: ReminderDue) -> str | None:
+        """Tell a reminder in the sessions that its person has open; how it was told."""
+        open_ones = [
+            talking
+            for session_id, talking in self._talking.items()
+            if self._sessions[session_id].user_id == due.user_id
+        ]
+        for talking in open_ones:
+            await talking.remind(due.text)
+        return "voice session" if open_ones else None
 
     async def probe(self) -> dict[str, Any]:
         """Open sessions and live sockets."""

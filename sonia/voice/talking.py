@@ -17,6 +17,7 @@ from sonia.turn import TurnRequest
 from sonia.types import now
 from sonia.voice.answering import APOLOGY, Answer, Utterance, Voice
 from sonia.voice.attention import PATIENCE
+from sonia.voice.clauses import spoken
 from sonia.voice.ears import Ears, Listening, Manner
 from sonia.voice.interface import Responder, VoiceSession
 from sonia.voice.playback import Clock, Playback, WallClock
@@ -191,6 +192,26 @@ class Talking:
             await asyncio.shield(self._shared.keep(turn))
         except SoniaError as error:
             get_logger("pipecat").warning("spoken turn not kept", reason=error.message)
+
+    async def remind(self, text: str) -> None:
+        """Say this aloud, unless she is answering; who speaks silences it."""
+        if self.busy():
+            return
+        words = Utterance(text=text)
+        self._waiting.add(id(words))
+        speaker, speed = self._shared.speech.speaker, self._shared.config.speed
+        try:
+            sounds = speaker.speak(spoken(text), voice=self._voice, speed=speed)
+            sound = np.concatenate([part async for part in sounds])
+            if id(words) in self._waiting:
+                self._playback.begin()
+                self._playback.add(text, sound, len(sound) / VOICE_RATE)
+                await self._playback.send()
+                await self._teller.tell("AUDIO_DONE")
+        except (SoniaError, ValueError) as error:  # it was told in writing
+            get_logger("pipecat").warning("reminder not said", reason=str(error))
+        finally:
+            self._waiting.discard(id(words))
 
     async def send(self) -> None:
         """Send what is to be heard, in real time."""

@@ -18,7 +18,9 @@ from sonia.app import MIGRATIONS
 from sonia.config import Pipecat
 from sonia.db import Database, open_database
 from sonia.errors import Unavailable
+from sonia.events import ReminderDue
 from sonia.forgetting import Scope, erase
+from sonia.types import now
 from sonia.voice import PLACES, Samples, StartSession, TalkingSessions, open_voice
 from sonia.voice.conversation import Conversation
 from sonia.voice.engines import loading
@@ -399,3 +401,18 @@ async def test_an_engine_that_hangs_is_given_up_for_a_new_one(
     hung.set()
     await stuck
     await engine.close()
+
+
+async def test_a_reminder_is_told_and_said_to_its_person_only(scene: Scene) -> None:
+    await scene.say(quiet(100))
+    due = ReminderDue(task_id="task_1", user_id="owner", text="take the eggs off", at=now())
+    anas = ReminderDue(task_id="task_2", user_id="ana", text="call the bank", at=now())
+
+    async with scene.voice.talk(scene.session_id, scene.conversation):
+        others = await scene.voice.remind(anas)
+        told = await scene.voice.remind(due)
+        frames = await scene.until("AUDIO_DONE")
+
+    assert (others, told) == (None, "voice session")
+    assert [one["text"] for one in data(frames, "MESSAGE")] == ["take the eggs off"]
+    assert len(scene.line.sound) / 2 / VOICE_RATE == pytest.approx(4 * WORD_S, abs=0.3)

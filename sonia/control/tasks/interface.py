@@ -99,6 +99,10 @@ class Tasks(Protocol):
         """Raises `NotATime`, `TooManyTasks`."""
         ...
 
+    def draft(self, new: NewTask) -> Task:
+        """What `add` would keep, without keeping it. Raises `NotATime`."""
+        ...
+
     async def task(self, task_id: str) -> Task:
         """With its newest runs. Raises `TaskNotFound`."""
         ...

@@ -56,10 +56,10 @@ class PlannedTasks:
 
     # --- keeping -------------------------------------------------------------------------
 
-    async def add(self, new: NewTask) -> Task:
+    def draft(self, new: NewTask) -> Task:
         at = self._journal.now()
         when, text = self._read(new, at)
-        task = Task(
+        return Task(
             id=new_id("task"),
             kind=new.kind,
             text=text,
@@ -69,6 +69,9 @@ class PlannedTasks:
             created_at=at,
             next_at=schedule.following(when, at, self._zone),
         )
+
+    async def add(self, new: NewTask) -> Task:
+        task = self.draft(new)
 
         def work(c: apsw.Connection, stamp: Stamp) -> None:
             if store.planned(c) >= MOST_PLANNED:

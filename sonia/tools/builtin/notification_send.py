@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar
 from msgspec import Meta
 
 from sonia.control import Tier
+from sonia.errors import SoniaError
 from sonia.tools import desktop
 from sonia.tools.tool import Arguments, Grant, Intent, Tool
 
@@ -46,6 +47,17 @@ class NotificationSend(Tool[NotificationSendArguments]):
 
     async def verify(self, args: NotificationSendArguments, result: dict[str, Any]) -> None:
         """Nothing can be seen of it: the desktop took it, or `run` failed."""
+
+
+async def show(title: str, message: str) -> bool:
+    """Show one of Sonia's own; False where there is no desktop to show it on."""
+    args = NotificationSendArguments(title=title, message=message[:1_000])
+    try:
+        argv = _words(await asyncio.to_thread(_program), args)
+        await desktop.start(argv, SHOWN_S)
+    except SoniaError:
+        return False
+    return True
 
 
 def _program() -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from sonia.config import OpenClaw
+from sonia.control import Tasks
 from sonia.errors import ConfigurationError
 from sonia.tools.files import Workspace
 from sonia.tools.interface import Remembering
@@ -13,7 +14,10 @@ from sonia.tools.tool import Tool
 
 
 def pack_tools(
-    config: OpenClaw, workspace: Workspace, remembering: Remembering | None
+    config: OpenClaw,
+    workspace: Workspace,
+    remembering: Remembering | None,
+    planned: Tasks | None = None,
 ) -> Iterator[Tool[Any]]:
     """Those of the packs in the configuration. Raises `ConfigurationError`."""
     for name in dict.fromkeys(config.packs):
@@ -27,6 +31,15 @@ def pack_tools(
                         key="services.openclaw.packs",
                     )
                 yield from memory.tools(remembering)
+            case "reminders":
+                from sonia.tools.packs import reminders
+
+                if planned is None:
+                    raise ConfigurationError(
+                        "services.openclaw.packs: nothing here keeps tasks for 'reminders'.",
+                        key="services.openclaw.packs",
+                    )
+                yield from reminders.tools(planned)
             case "clipboard":
                 from sonia.tools.packs import clipboard
 
