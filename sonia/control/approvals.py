@@ -54,6 +54,7 @@ class Approvals:
         self._config = config
         self._journal = journal
         self._deadlines = Deadlines()
+        self._most_of_one = -(-config.max_pending // 2)  # one session can't shut out the others
 
     # --- asking --------------------------------------------------------------------------
 
@@ -67,12 +68,17 @@ class Approvals:
         if same:
             return same
         waiting, first = store.pending(connection, at)
-        if waiting >= self._config.max_pending:
+        if waiting < self._config.max_pending:
+            waiting, first = store.pending(connection, at, (plan.session_id,))
+            most = self._most_of_one
+        else:
+            most = self._config.max_pending
+        if waiting >= most:
             wait_s = math.ceil((first - at).total_seconds()) if first else 1
             raise TooManyPending(
                 f"{waiting} approvals wait for an answer already. Answer or deny some first.",
                 retry_after_s=max(1, wait_s),
-                max_pending=self._config.max_pending,
+                max_pending=most,
             )
         return store.insert(
             connection,

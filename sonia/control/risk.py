@@ -60,8 +60,11 @@ def rule_on(plan: Plan, policy: Policy, situation: Situation = _HERE) -> Ruling:
         )
     touches = touched(plan)
     tier, steps = weigh(plan, touches)
+    grounds = " ".join(steps[1:])
     verdict, name, reason = _by_rules(plan, policy, touches, tier, situation)
     steps.append(f"{name}: {verdict}. {reason}")
+    if verdict == "approval_required" and grounds:
+        reason = f"{reason} {grounds}"
     if verdict != "denied" and (why := barred(tier, situation.mode)):
         verdict, name, reason = "denied", f"mode:{situation.mode}", why
         steps.append(f"{name}: {verdict}. {reason}")
@@ -165,4 +168,4 @@ def _by_rules(
         if tier == READ:
             return "approved", "tier:0", f"{plan.tool} only reads."
         return "approved", f"mode:{situation.mode}", f"{situation.mode} mode allows it unasked."
-    return "approval_required", f"tier:{tier}", f"{plan.tool} {KINDS[tier]}."
+    return "approval_required", f"tier:{tier}", f"{plan.tool} {KINDS[plan.tier]}."

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     import apsw
 
 UNBOUNDED = 3  # from this tier on a yes needs the code
+Session = tuple[str | None]
+ANY: Session = ("*",)
 OPEN_STATES = ("pending", "approved")
 
 INSERT = """
@@ -108,7 +110,7 @@ SAME_QUESTION = """
 """
 PENDING = """
     SELECT count(*), min(expires_at) FROM control_approvals
-    WHERE state = 'pending' AND expires_at > :now
+    WHERE state = 'pending' AND expires_at > :now AND (:all OR session_id IS :session_id)
 """
 
 
@@ -178,9 +180,13 @@ def newest(
     )
 
 
-def pending(connection: apsw.Connection, now: dt.datetime) -> tuple[int, dt.datetime | None]:
-    """How many wait for an answer, and when the first of them expires."""
-    ((count, first),) = connection.execute(PENDING, {"now": stored(now)})
+def pending(
+    connection: apsw.Connection, now: dt.datetime, session: Session = ANY
+) -> tuple[int, dt.datetime | None]:
+    """How many wait for an answer, in one session or any, and when the first of them expires."""
+    every = session is ANY
+    bindings = {"now": stored(now), "all": every, "session_id": None if every else session[0]}
+    ((count, first),) = connection.execute(PENDING, bindings)
     return count, dt.datetime.fromisoformat(first) if first else None
 
 

@@ -348,16 +348,21 @@ async def test_t13_questions_that_a_person_would_tell_apart_are_two(
     assert await ask(control, plan(**change)) != await ask(control)
 
 
-async def test_t13_of_a_thousand_questions_twenty_wait(control: Control, clock: Clock) -> None:
-    answers = await asyncio.gather(
-        *(control.judge(plan(arguments={"n": number})) for number in range(1_000)),
-        return_exceptions=True,
-    )
+@pytest.mark.parametrize(("sessions", "waiting"), [(1, 10), (2, 20), (5, 20)])
+async def test_t13_of_a_thousand_questions_twenty_wait_and_ten_of_one_session(
+    control: Control, clock: Clock, sessions: int, waiting: int
+) -> None:
+    flood = [
+        plan(arguments={"n": number}, session_id=f"ses_{number % sessions}")
+        for number in range(1_000)
+    ]
+
+    answers = await asyncio.gather(*map(control.judge, flood), return_exceptions=True)
 
     refused = [each for each in answers if isinstance(each, TooManyPending)]
-    assert len(refused) == 980
+    assert len(refused) == 1_000 - waiting
     assert refused[0].retry_after_s == 300
-    assert len(await control.approvals("pending", limit=1_000)) == 20
+    assert len(await control.approvals("pending", limit=1_000)) == waiting
     clock.forward(300)
     assert await ask(control)
 
