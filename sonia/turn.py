@@ -154,3 +154,10 @@ class Turns(Protocol):
         `SoniaError`.
         """
         ...
+
+    async def expect(self, session_id: str, *, user_id: str = DEFAULT_USER) -> None:
+        """Somebody begins to say something: have ready what the answer will build on.
+
+        Returns when it is; changes nothing but how soon the answer comes. Cancel it freely.
+        """
+        ...

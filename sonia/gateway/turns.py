@@ -33,7 +33,7 @@ from sonia.turn import (
     Turns,
     TurnStarted,
 )
-from sonia.types import Message, Origin, ToolCall, Usage, new_id, now
+from sonia.types import DEFAULT_USER, Message, Origin, ToolCall, Usage, new_id, now
 
 HISTORY_LIMIT = 60
 TEMPLATE_TOKENS = 64
@@ -78,7 +78,20 @@ class AssistantTurns:
         if self.router.route().provider != "local" or not local or local.state != "warming":
             return
         await self.router.ready()
-        before, asks = compose("Hello", (), ())
+        await self._evaluate(())
+
+    async def expect(self, session_id: str, *, user_id: str = DEFAULT_USER) -> None:
+        """See `Turns.expect`: a local model reads the session's history meanwhile."""
+        local = next((info for info in self.router.providers() if info.name == "local"), None)
+        if self.router.route().provider != "local" or not local or local.state != "ready":
+            return
+        said = await self.memory.history(session_id, limit=HISTORY_LIMIT)
+        if said:
+            await self._evaluate([Message(role=one.role, content=one.content) for one in said])
+
+    async def _evaluate(self, history: Sequence[Message]) -> None:
+        """Have what comes before a question in the model's cache."""
+        before, asks = compose("Hello", history, ())
         request = ChatRequest(messages=(*before, asks), tools=self.tools.specs(), max_tokens=1)
         try:
             async with self.router.chat(request) as answer:

@@ -56,6 +56,7 @@ class Moment(msgspec.Struct, kw_only=True):
 class Listening(msgspec.Struct, frozen=True, kw_only=True):
     """Whom she tells what she heard. `busy` is whether she is answering."""
 
+    began: Callable[[], None]
     took: Callable[[Utterance], Awaitable[None]]
     interrupt: Callable[[], Awaitable[bool]]
     busy: Callable[[], bool]
@@ -113,6 +114,7 @@ class Ears:
             case Began():
                 self._moment = Moment(over_hers=self._listening.busy())
                 if not self._moment.over_hers:
+                    self._listening.began()
                     await self._teller.tell("SPEECH_STARTED", at_ms=round(noticed.at_ms))
             case Paused() if self._moment:
                 self._moment.stopped_at = self._clock.now() - self._manner.patience.suspect_ms / 1e3

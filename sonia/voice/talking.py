@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -99,6 +99,7 @@ class Talking:
         self._rate = session.sample_rate or config.sample_rate
         self._voice = session.voice or config.voice
         self._waiting: set[int] = set()  # what is being answered, or will be
+        self._expecting: asyncio.Task[None] | None = None
         self._sent = 0
         self.turns = 0
         self.active_at = shared.clock.now()  # when somebody last said anything
@@ -118,12 +119,25 @@ class Talking:
             self._playback,
             teller,
             shared.clock,
-            Listening(took=self.take, interrupt=self.interrupt, busy=self.busy, failed=self._deaf),
+            Listening(
+                began=self._expect,
+                took=self.take,
+                interrupt=self.interrupt,
+                busy=self.busy,
+                failed=self._deaf,
+            ),
         )
 
     def busy(self) -> bool:
         """Whether she answers, or is about to."""
         return bool(self._waiting)
+
+    def _expect(self) -> None:
+        """Somebody begins to speak: meanwhile the model reads what was said before."""
+        if self._expecting is None or self._expecting.done():
+            user_id, session_id = self._session.user_id, self._session.session_id
+            work = self._shared.responder.expect(session_id, user_id=user_id)
+            self._expecting = asyncio.create_task(_quietly(work), name="expect words")
 
     async def hear(self, pcm: bytes) -> None:
         """Sound at the session's rate, 16-bit."""
@@ -131,6 +145,8 @@ class Talking:
 
     async def take(self, said: Utterance) -> None:
         """Answer this aloud."""
+        if self._expecting:
+            self._expecting.cancel()
         self._waiting.add(id(said))
         self.active_at = self._shared.clock.now()
         await self.line.take(said, self._session.user_id)
@@ -219,6 +235,9 @@ class Talking:
 
     async def silence(self) -> None:
         """Nobody listens any more."""
+        if self._expecting:
+            self._expecting.cancel()
+            await asyncio.gather(self._expecting, return_exceptions=True)
         await self._playback.stop()
 
     async def _deaf(self, error: Exception) -> None:
@@ -251,6 +270,14 @@ async def talking(shared: Talkers, session: VoiceSession, teller: Teller) -> Asy
         finally:
             await talk.ears.close()
             await talk.silence()
+
+
+async def _quietly(work: Coroutine[Any, Any, None]) -> None:
+    """What only makes something sooner may fail."""
+    try:
+        await work
+    except SoniaError as error:
+        get_logger("pipecat").warning("not expected", reason=error.message)
 
 
 def _import_pipeline() -> Any:

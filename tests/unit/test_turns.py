@@ -410,3 +410,54 @@ async def test_a_slow_recall_does_not_hold_the_answer_up(tmp_path: Path) -> None
         done = reply(await take(parts.turns, "Hello"))
 
     assert (done.response, done.memory.retrieved) == ("Quick.", 0)
+
+
+async def test_what_was_heard_of_an_answer_is_what_history_keeps(tmp_path: Path) -> None:
+    async def reached() -> str:
+        return "Once upon"
+
+    async with opened(tmp_path, ["Once upon ", "a time"]) as parts:
+        request = TurnRequest(text="tell me a story", session_id="ses_1")
+        async with parts.turns.turn(request, reached=reached) as events:
+            told = [event async for event in events]
+        history = await parts.memory.history("ses_1")
+
+    assert reply(told).response == "Once upon"
+    assert [one.content for one in history] == ["tell me a story", "Once upon"]
+
+
+async def test_what_was_heard_before_an_interruption_is_what_history_keeps(
+    tmp_path: Path,
+) -> None:
+    async def reached() -> str:
+        return "Once"
+
+    async with opened(tmp_path, ["Once upon ", "a time"]) as parts:
+        request = TurnRequest(text="tell me a story", session_id="ses_1")
+        async with parts.turns.turn(request, reached=reached) as events:
+            async for event in events:
+                if isinstance(event, ResponseDelta):
+                    break
+        history = await parts.memory.history("ses_1")
+
+    assert [one.content for one in history] == ["tell me a story", "Once"]
+
+
+async def test_the_history_is_read_while_somebody_begins_to_speak(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(tmp_path, ["Hello you."], ["H"]) as parts:
+        await take(parts.turns, "hello", session_id="ses_1")
+        remote = len(parts.router.requests)
+        await parts.turns.expect("ses_1")
+        unasked = len(parts.router.requests)
+        local = msgspec.structs.replace(parts.router.route(), provider="local")
+        monkeypatch.setattr(parts.router, "route", lambda *_, **__: local)
+
+        await parts.turns.expect("ses_unknown")
+        await parts.turns.expect("ses_1")
+
+    assert (remote, unasked, len(parts.router.requests)) == (1, 1, 2)
+    expecting = parts.router.requests[-1]
+    assert expecting.max_tokens == 1
+    assert [one.content for one in expecting.messages[1:3]] == ["hello", "Hello you."]

@@ -41,6 +41,10 @@ class Echo:
         self.failing: Exception | None = None
         self.cancelled = 0
         self.requests: list[TurnRequest] = []
+        self.expected: list[str] = []
+
+    async def expect(self, session_id: str, *, user_id: str = "owner") -> None:
+        self.expected.append(session_id)
 
     @asynccontextmanager
     async def turn(

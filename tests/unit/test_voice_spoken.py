@@ -136,6 +136,7 @@ async def test_what_is_said_is_answered_aloud(scene: Scene, echo: Echo) -> None:
     spoken_s = len(scene.line.sound) / 2 / RATE
     assert spoken_s == pytest.approx(len(STORY.split()) * WORD_S, abs=1)
     assert frames[-1].data["voice_to_voice_ms"] > 0
+    assert echo.expected == [scene.session_id]
 
 
 async def test_a_client_that_sends_json_gets_its_sound_as_json(scene: Scene) -> None:
