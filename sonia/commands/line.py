@@ -31,6 +31,7 @@ COMMANDS = (
     "check",
     "transcribe",
     "say",
+    "talk",
 )
 FAILED, USAGE, INTERRUPTED, PIPE_CLOSED = 1, 2, 130, 141
 ABOUT = "A whole personal assistant in one process: it talks, remembers and acts, as you allow."
@@ -40,6 +41,7 @@ examples:
   sonia chat                       talk; Ctrl-C stops an answer, Ctrl-D leaves
   sonia chat "What time is it?"    one question, one answer
   sonia transcribe talk.mp3        write down what is said in a file
+  sonia talk                       speak with her; speaking over her stops her
   sonia say "Good morning"         say it aloud, or into a file with -o
   sonia memory search tea          what she remembers; memory ingest FILE reads a document
   sonia status                     is everything well?

@@ -4,29 +4,20 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import IO, Any
 
 from sonia.commands.server import Server
+from sonia.commands.sound import Program, player
 from sonia.config import Config
 from sonia.errors import InvalidRequest, SoniaError, StorageFull
 
 FORMATS = ("mp3", "opus", "aac", "flac", "wav", "pcm")
 SUFFIXES = {".ogg": "opus", ".m4a": "aac"}
-PLAYERS = (
-    ("paplay", "--raw", "--rate=24000", "--format=s16le", "--channels=1"),
-    ("pw-play", "--rate=24000", "--format=s16", "--channels=1", "-"),
-    ("aplay", "-q", "-t", "raw", "-r", "24000", "-f", "S16_LE", "-c", "1"),
-    ("ffplay", "-v", "error", "-nodisp", "-autoexit", "-f", "s16le", "-ar", "24000", "-i", "-"),
-)
 CHUNK_BYTES = 16 * 1024
-
-
-class NoPlayer(InvalidRequest):
-    """No program that plays sound was found."""
+RATE_HZ = 24_000  # what the server speaks
 
 
 def add(subparsers: Any) -> None:
@@ -59,7 +50,7 @@ def run(args: argparse.Namespace, config: Config) -> int:
                 print(f"{voice['name']:<16} {voice['language']:<6} {voice['gender']}")
         return 0
     text = args.text if args.text not in (None, "-") else sys.stdin.read()
-    player = None if args.output else _player()
+    program = None if args.output else player(RATE_HZ, "Write a file: -o speech.wav")
     body = {
         "model": "kokoro",
         "input": text,
@@ -69,8 +60,8 @@ def run(args: argparse.Namespace, config: Config) -> int:
     }
     sent = json.dumps(body).encode()
     with server.bytes("/v1/audio/speech", sent, {"Content-Type": "application/json"}) as answer:
-        if player:
-            return _play(answer, player)
+        if program:
+            return _play(answer, program)
         _write(answer, args.output)
     return 0
 
@@ -88,16 +79,8 @@ def _format(args: argparse.Namespace) -> str:
     return wanted
 
 
-def _player() -> tuple[str, ...]:
-    for player in PLAYERS:
-        if shutil.which(player[0]):
-            return player
-    names = ", ".join(player[0] for player in PLAYERS)
-    raise NoPlayer(f"No program that plays sound was found ({names}). Write a file: -o speech.wav")
-
-
-def _play(answer: Any, player: tuple[str, ...]) -> int:
-    with subprocess.Popen(player, stdin=subprocess.PIPE) as playing:
+def _play(answer: Any, program: Program) -> int:
+    with subprocess.Popen(program, stdin=subprocess.PIPE) as playing:
         pipe: Any = playing.stdin
         try:
             _copy(answer, pipe)
@@ -109,7 +92,9 @@ def _play(answer: Any, player: tuple[str, ...]) -> int:
         finally:
             pipe.close()
     if playing.returncode:
-        raise SoniaError(f"{player[0]} can't play here (status {playing.returncode}). Use -o FILE.")
+        raise SoniaError(
+            f"{program[0]} can't play here (status {playing.returncode}). Use -o FILE."
+        )
     return 0
 
 

@@ -64,6 +64,11 @@ class Server:
         guarded = config.services.api_gateway.api_keys or (config.data / FILE_NAME).exists()
         return cls(running, operator_token(config.data) if guarded else None)
 
+    @property
+    def headers(self) -> dict[str, str]:
+        """What every request of ours says."""
+        return dict(self._sent)
+
     def get(self, path: str, *, token: Secret | None = None) -> Any:
         """The `data` of the answer. Raises `Refused`, `Unavailable`."""
         headers = {"Authorization": f"Bearer {token.reveal()}"} if token else {}
