@@ -365,6 +365,7 @@ APPROVAL = {
     "id": "appr_1",
     "state": "pending",
     "reason": "it changes things",
+    "needs_code": False,
 }
 
 
