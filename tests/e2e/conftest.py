@@ -45,6 +45,8 @@ class Server:
             "SONIA__PATHS__DATA": str(self.data),
             "SONIA__PATHS__LOGS": str(folder / "logs"),
             "SONIA__SERVICES__OPENCLAW__WORKSPACE": str(folder / "workspace"),
+            # A machine that does much else is slow, not broken.
+            "SONIA__SERVICES__MODEL_ROUTER__FIRST_TOKEN_TIMEOUT_S": "250",
             "PYTHONUNBUFFERED": "1",
             **{f"SONIA__SERVICES__{name}__PORT": "0" for name in SERVICES.values()},
             **environment,
