@@ -44,7 +44,7 @@ def test_the_examples_of_the_routers_reference_work(server: Server) -> None:
     with server.client() as client:
         for verb, path, body in calls:
             sent = json.loads(body) if body else None
-            answer = client.request(verb, path, json=sent, timeout=60)
+            answer = client.request(verb, path, json=sent, timeout=250)
             assert answer.status_code == 200, (verb, path, answer.text)
 
     assert len(calls) >= 8
