@@ -1,7 +1,7 @@
 """Memory's speed: writing, the vectors alone, whole searches, and searches over HTTP; beside peers.
 
     python -m benchmarks.memory_speed [--memories 100000] [--questions 200] [--api] \\
-        [--peers chroma,lancedb,lancedb-hnsw] [--peer-python PATH]
+        [--peers chroma,lancedb,lancedb-hnsw,mem0] [--peer-python PATH]
 
 Writes memories with vectors that are known already, 5000 at a time from two tasks, waits until
 both indexes hold them, and asks real questions. "hybrid" is a search without the time that its

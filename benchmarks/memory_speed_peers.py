@@ -1,6 +1,6 @@
 """What a user would wire up instead, with the same vectors: run by `memory_speed`.
 
-    python memory_speed_peers.py {chroma|lancedb|lancedb-hnsw} VECTORS.npy QUESTIONS.npy FOLDER
+    python memory_speed_peers.py {chroma|mem0|lancedb|lancedb-hnsw} VECTORS.npy QUESTIONS.npy FOLDER
 
 Prints one JSON object: how many vectors a second went in, and for each question its milliseconds
 and the ten numbers found. Needs nothing of Sonia's: it runs in the peer's own environment.
@@ -9,8 +9,11 @@ and the ten numbers found. Needs nothing of Sonia's: it runs in the peer's own e
 import json
 import sys
 import time
+from functools import partial
 
 import numpy as np
+
+MEM0_MOST = 1_500
 
 
 def chroma(vectors, questions, folder):
@@ -59,13 +62,56 @@ def lancedb(vectors, questions, folder, index=False):
     return rate, ask
 
 
+def mem0(vectors, questions, folder):
+    """As it comes (Qdrant in a folder), without its model: texts are kept as they are."""
+    import os
+
+    if len(vectors) > MEM0_MOST:
+        sys.exit(f"mem0 writes about 20 a second: run it with --memories {MEM0_MOST} or fewer")
+    os.environ |= {"MEM0_TELEMETRY": "False", "MEM0_DIR": folder, "OPENAI_API_KEY": "none"}
+    from mem0 import Memory
+
+    store = {"path": f"{folder}/store", "embedding_model_dims": vectors.shape[1]}
+    memory = Memory.from_config({"vector_store": {"provider": "qdrant", "config": store}})
+    known = {"m": vectors, "q": questions}
+
+    class Known:
+        config = memory.embedding_model.config
+
+        def embed(self, text, memory_action=None):
+            kind, number = text.split()
+            return known[kind][int(number)].tolist()
+
+        def embed_batch(self, texts, memory_action=None):
+            return [self.embed(text) for text in texts]
+
+    memory.embedding_model = Known()
+    began = time.perf_counter()
+    for number in range(len(vectors)):
+        memory.add(f"m {number}", user_id="owner", infer=False)
+    rate = len(vectors) / (time.perf_counter() - began)
+    places = {row.tobytes(): number for number, row in enumerate(questions)}
+
+    def ask(question):
+        said = f"q {places[question.tobytes()]}"
+        found = memory.search(said, filters={"user_id": "owner"}, top_k=10, threshold=0.0)
+        return [int(hit["memory"].split()[1]) for hit in found["results"]]
+
+    return rate, ask
+
+
+PEERS = {
+    "chroma": chroma,
+    "lancedb": lancedb,
+    "lancedb-hnsw": partial(lancedb, index=True),
+    "mem0": mem0,
+}
+
+
 def main():
     name, vectors, questions, folder = sys.argv[1:]
     vectors, questions = np.load(vectors), np.load(questions)
-    if name == "chroma":
-        rate, ask = chroma(vectors, questions, folder)
-    else:
-        rate, ask = lancedb(vectors, questions, folder, index=name == "lancedb-hnsw")
+    rate, ask = PEERS[name](vectors, questions, folder)
     ask(questions[0])
     took, found = [], []
     for question in questions:
