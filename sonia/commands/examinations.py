@@ -12,6 +12,7 @@ from enum import IntEnum
 from pathlib import Path
 from typing import NamedTuple
 
+from sonia import supply
 from sonia.bootstrap import CHECKOUT, WANTED
 from sonia.commands.status import SERVICES
 from sonia.config import HOME, Config, Listen
@@ -112,6 +113,20 @@ def dependencies(subject: Subject) -> Iterator[Finding]:
             yield Finding(Mark.WRONG, what, _reinstall())
     if not bad:
         yield Finding(Mark.WELL, f"All {len(wanted)} required packages, in required versions")
+    yield from _supplied()
+
+
+def _supplied() -> Iterator[Finding]:
+    """What should not be among the packages at all."""
+    import sysconfig
+    from importlib.metadata import distributions
+
+    installed = {dist.name.lower(): dist.version for dist in distributions()}
+    for name, version in supply.denied(installed):
+        yield Finding(Mark.WRONG, f"{name} {version} carried malware", _reinstall())
+    for path in supply.self_starting(Path(sysconfig.get_path("purelib"))):
+        what = f"{path} runs code whenever Python starts"
+        yield Finding(Mark.WORTH_KNOWING, what, "Find out which package put it there.")
 
 
 def _requirements() -> list[str]:
