@@ -21,7 +21,7 @@ from sonia.config import Config, Listen
 from sonia.control.http import routes as control_routes
 from sonia.envelope import current, exception_handlers
 from sonia.errors import Conflict
-from sonia.gateway import Doorway, FrontDoor
+from sonia.gateway import Doorway, FrontDoor, completions
 from sonia.gateway.http import routes as gateway_routes
 from sonia.health import health_routes
 from sonia.intake import Intake
@@ -156,7 +156,15 @@ def build(sonia: Sonia, ports: Mapping[str, int]) -> FrontDoor:
         origins=gateway.allowed_origins,
         admit=sonia.keyring.admit,
         intakes=_intakes(sonia, ports),
+        express=_express(sonia, ports),
     )
+
+
+def _express(sonia: Sonia, modules: Collection[str]) -> dict[tuple[str, str], Any]:
+    """The route that relays: at its rates the framework's own time is felt."""
+    if "gateway" not in modules:
+        return {}
+    return {("POST", "/v1/chat/completions"): completions(sonia.answers)}
 
 
 def _intakes(sonia: Sonia, modules: Collection[str]) -> dict[str, Intake]:

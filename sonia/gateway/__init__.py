@@ -3,6 +3,7 @@
 from sonia.gateway.answering import Answers, open_answers
 from sonia.gateway.interface import Reply, TurnEvent, TurnRequest, Turns
 from sonia.gateway.keys import Keyring
+from sonia.gateway.openai import completions
 from sonia.gateway.remembering import MemoryOfWhoAsks
 from sonia.gateway.responses_store import PLACES, Responses
 from sonia.gateway.security import Doorway, FrontDoor
@@ -20,6 +21,7 @@ __all__ = [
     "TurnEvent",
     "TurnRequest",
     "Turns",
+    "completions",
     "open_answers",
     "open_turns",
 ]

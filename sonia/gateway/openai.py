@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from litestar import Request, Response, delete, get, post
@@ -10,7 +11,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 from litestar.types import ASGIApp
 
-from sonia.client import UntilGone
+from sonia.client import ClientGone, UntilGone
 from sonia.envelope import current
 from sonia.gateway.answering import ASSISTANT, Answers, cache_wishes
 from sonia.gateway.embedding import embedded, wanted_embeddings
@@ -28,15 +29,11 @@ STARTED_S = int(time.time())  # models say since when they are there: since this
 def openai_routes(answers: Answers) -> list[HTTPRouteHandler]:
     """To be mounted below `/v1`."""
 
+    completing = completions(answers)
+
     @post("/chat/completions", status_code=200)
-    async def chat_completions(request: Request[Any, Any, Any]) -> ASGIApp:
-        user_id, wishes = current().user_id, cache_wishes(request.headers)
-        wanted = completion(await request.body(), answers, user_id, wishes)
-
-        async def respond(scope: Any, receive: Any, send: Any) -> None:
-            await send_completion(answers, wanted, receive, send)
-
-        return respond
+    async def chat_completions() -> ASGIApp:
+        return completing
 
     @post("/embeddings", status_code=200)
     async def embeddings(request: Request[Any, Any, Any]) -> Response[dict[str, Any]]:
@@ -62,6 +59,34 @@ def openai_routes(answers: Answers) -> list[HTTPRouteHandler]:
         return _anthropic_row(row) if "anthropic-version" in request.headers else row
 
     return [chat_completions, embeddings, list_models, show_model]
+
+
+def completions(answers: Answers) -> ASGIApp:
+    """`POST /v1/chat/completions`, complete in itself."""
+
+    async def complete(scope: Any, receive: Any, send: Any) -> None:
+        wishes = cache_wishes(_cache_control(scope["headers"]))
+        wanted = completion(await _body(receive), answers, current().user_id, wishes)
+        await send_completion(answers, wanted, receive, send)
+
+    return complete
+
+
+async def _body(receive: Any) -> bytes:
+    """All of it; the front door has it already, and bounded."""
+    parts, more = [], True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone("The client went away before all of its request had come.")
+        parts.append(message.get("body", b""))
+        more = message.get("more_body", False)
+    return b"".join(parts)
+
+
+def _cache_control(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    found = [value.decode("latin-1") for name, value in headers if name == b"cache-control"]
+    return {"cache-control": ", ".join(found)} if found else {}
 
 
 def responses_routes(answers: Answers, responses: Responses) -> list[HTTPRouteHandler]:

@@ -9,12 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 from sonia.dialects import dialect_of, request_id_header
-from sonia.envelope import Exchange, correlation_id, current, encode_failure, enter, shown_path
-from sonia.errors import Forbidden, SoniaError
+from sonia.envelope import (
+    Exchange,
+    correlation_id,
+    current,
+    encode_failure,
+    enter,
+    shown_path,
+    translate,
+)
+from sonia.errors import Forbidden, Internal, SoniaError
 from sonia.gateway.receiving import (
     MEDIA_TYPES,
     ReceiveTimeout,
@@ -25,10 +33,12 @@ from sonia.gateway.receiving import (
     upload,
 )
 from sonia.intake import Intake
-from sonia.log import tell
+from sonia.log import get_logger, tell
 from sonia.types import Value, new_id
 
 Scope = dict[str, Any]
+# An ASGI app for one path, reached without the framework's way to it.
+Express = Callable[[Scope, Any, Any], Awaitable[None]]
 # Whose key came with a request, if one is needed; raises what keeps it out.
 Admit = Callable[[Scope, Mapping[str, list[str]]], str | None]
 
@@ -51,7 +61,9 @@ class FrontDoor:
     """An ASGI app around the real one.
 
     `ports` maps the port a connection came in on to that module's `Doorway`; `doorways` are all
-    of them. `hosts` and `origins` extend the loopback names; `admit` looks at keys.
+    of them. `express` has the apps of single routes by method and path: of those where the
+    framework's own time would be felt. `hosts` and `origins` extend the loopback names; `admit`
+    looks at keys.
     """
 
     def __init__(
@@ -66,8 +78,10 @@ class FrontDoor:
         origins: Iterable[str] = (),
         intakes: Mapping[str, Intake] | None = None,
         admit: Admit | None = None,
+        express: Mapping[tuple[str, str], Express] | None = None,
     ) -> None:
         self._app = app
+        self._express = dict(express or {})
         self._ports = dict(ports)
         self._prefixes = {door.prefix.strip("/"): door for door in doorways}
         self._max_body_bytes = max_body_bytes
@@ -92,7 +106,7 @@ class FrontDoor:
             _log(scope, sent.status)
 
     async def _answer(
-        self, scope: Scope, headers: Mapping[str, list[str]], receive: Any, send: Any
+        self, scope: Scope, headers: Mapping[str, list[str]], receive: Any, send: _Sent
     ) -> None:
         try:
             self._check(scope, headers)
@@ -104,6 +118,10 @@ class FrontDoor:
                 receive = await self._receive_body(scope, headers, receive)
         except SoniaError as error:
             await _refuse(scope, headers, error, send)
+            return
+        if express := self._express.get((scope.get("method", ""), scope["path"])):
+            scope["path_template"] = scope["path"]
+            await _served(express, scope, headers, receive, send)
             return
         await self._app(scope, receive, send)
 
@@ -226,8 +244,28 @@ def _log(scope: Scope, status: int) -> None:
     )
 
 
+async def _served(
+    express: Express, scope: Scope, headers: Mapping[str, list[str]], receive: Any, send: _Sent
+) -> None:
+    """What fails before the answer began becomes one, as it does within the framework."""
+    try:
+        await express(scope, receive, send)
+    except Exception as error:
+        if send.status:
+            raise
+        known = translate(error)
+        if isinstance(known, Internal):
+            get_logger(current().service).error("unhandled", path=shown_path(scope), exc_info=error)
+        await _refuse(scope, headers, known, send, closes=False)
+
+
 async def _refuse(
-    scope: Scope, headers: Mapping[str, list[str]], error: SoniaError, send: Any
+    scope: Scope,
+    headers: Mapping[str, list[str]],
+    error: SoniaError,
+    send: Any,
+    *,
+    closes: bool = True,
 ) -> None:
     status, fields, body = encode_failure(error, one(headers, "accept"), scope["path"])
     prefix = "http.response"
@@ -237,7 +275,8 @@ async def _refuse(
             return
         prefix = "websocket.http.response"
     raw = [(name.encode(), value.encode()) for name, value in fields.items()]
-    raw += [(b"content-length", str(len(body)).encode()), (b"connection", b"close")]
+    raw += [(b"content-length", str(len(body)).encode())]
+    raw += [(b"connection", b"close")] if closes else []
     await send({"type": f"{prefix}.start", "status": status, "headers": raw})
     await send({"type": f"{prefix}.body", "body": body})
 

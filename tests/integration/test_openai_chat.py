@@ -18,7 +18,7 @@ from sonia.errors import RateLimited, Unavailable
 from sonia.events import Bus, Forgotten
 from sonia.gateway.answering import Answers, open_answers
 from sonia.gateway.cache import AnswerCache, BoundedStore
-from sonia.gateway.openai import openai_routes
+from sonia.gateway.openai import completions, openai_routes
 from sonia.router import AnswerCut, Likelihood, TextDelta, TokenLikelihood
 from sonia.turn import TurnRequest
 from sonia.types import ToolCall
@@ -61,7 +61,8 @@ async def rig(*scripts: Sequence[Step], cached: bool = False) -> AsyncIterator[R
     router = ScriptedRouter(*scripts)
     cache = AnswerCache(BoundedStore(2**20), ttl_s=60, max_bytes=2**20) if cached else None
     answers = Answers(router, NoTurns(), ("chat_low_latency",), cache)
-    async with serving(openai_routes(answers)) as url:
+    express = {("POST", "/v1/chat/completions"): completions(answers)}  # as the server has it
+    async with serving(openai_routes(answers), express=express) as url:
         made = Rig(router, url)
         async with made.client:
             yield made

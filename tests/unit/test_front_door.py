@@ -363,3 +363,63 @@ async def test_an_upload_of_another_type_is_refused(bring: Knock, uploading: Upl
     assert bring.status == 400
     assert "multipart/form-data" in bring.error["message"]
     assert uploading.pieces == []
+
+
+EXPRESS = "/v1/chat/completions"
+BODY = [JSON, ("content-length", "2")]
+
+
+def with_express(reached: Reached, express: Any) -> Knock:
+    door = FrontDoor(
+        reached,
+        ports=PORTS,
+        doorways=PORTS.values(),
+        max_body_bytes=1000,
+        receive_timeout_s=5.0,
+        express={("POST", EXPRESS): express},
+    )
+    return Knock(door)
+
+
+async def test_an_express_route_is_behind_the_same_door(reached: Reached) -> None:
+    express = Reached()
+    evil = [("host", "evil.example"), *BODY]
+
+    refused = await with_express(reached, express)(EXPRESS, headers=evil, chunks=[b"{}"])
+    assert (refused.status, express.path) == (403, None)
+    await with_express(reached, express)(EXPRESS, method="GET")
+    assert (reached.path, express.path) == (EXPRESS, None)
+    let_in = await with_express(reached, express)(EXPRESS, headers=BODY, chunks=[b"{}"])
+    assert (let_in.status, express.path, express.body) == (200, EXPRESS, b"{}")
+    assert "x-correlation-id" in let_in.headers
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(PayloadTooLarge("Too much."), 413), (RuntimeError("secret"), 500)]
+)
+async def test_what_fails_on_an_express_route_is_answered_and_the_connection_stays(
+    reached: Reached, error: Exception, status: int
+) -> None:
+    async def failing(scope: Any, receive: Any, send: Any) -> None:
+        raise error
+
+    answered = await with_express(reached, failing)(EXPRESS, headers=BODY, chunks=[b"{}"])
+
+    assert answered.status == status
+    assert "connection" not in answered.headers
+    assert set(answered.error) == {"message", "type", "param", "code"}
+    assert "secret" not in answered.error["message"]
+
+
+async def test_an_answer_that_began_on_an_express_route_is_not_begun_again(
+    reached: Reached,
+) -> None:
+    async def failing(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        raise RuntimeError("late")
+
+    knock = with_express(reached, failing)
+    with pytest.raises(RuntimeError, match="late"):
+        await knock(EXPRESS, headers=BODY, chunks=[b"{}"])
+
+    assert [message["type"] for message in knock.sent] == ["http.response.start"]

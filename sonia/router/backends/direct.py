@@ -24,6 +24,7 @@ from sonia.types import Message
 MOST_BYTES = 64 * 1024 * 1024
 MOST_ERROR_BYTES = 64 * 1024
 LEARN_S = 5.0
+MOST_FACTS = 1024  # models may have any name
 
 
 class Provider(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,6 +60,7 @@ class DirectBackend:
         self._path = provider.dialect.path(provider.base_url)
         self._headers = provider.dialect.headers(provider.api_key.reveal())
         self._learned: dict[str, ModelFacts] = {}
+        self._facts: dict[str, ModelFacts] = {}  # as last put together
         self._asked: set[str] = set()
 
     def info(self) -> ProviderInfo:
@@ -78,6 +80,8 @@ class DirectBackend:
         return True
 
     def facts(self, model: str) -> ModelFacts:
+        if known_already := self._facts.get(model):
+            return known_already
         provider = self._provider
         found = provider.facts or self._learned.get(model) or known_facts(f"{self.name}/{model}")
         facts = found or ModelFacts()
@@ -85,6 +89,8 @@ class DirectBackend:
             known = known_facts(f"{self.name}/{model}")
             price = FREE if provider.free else known.price if known else None
             facts = msgspec.structs.replace(facts, price=price)
+        if len(self._facts) < MOST_FACTS:
+            self._facts[model] = facts
         return facts
 
     def context_tokens(self, model: str) -> int:
@@ -106,6 +112,8 @@ class DirectBackend:
                 await self._learn(model)
         except (TimeoutError, SoniaError, msgspec.DecodeError, msgspec.ValidationError):
             return  # the call itself will say what is wrong
+        finally:
+            self._facts.clear()
 
     @asynccontextmanager
     async def stream(
