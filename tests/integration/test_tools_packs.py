@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from sonia.config import EvaOs, MemoryEngine, OpenClaw, Pack
-from sonia.control import Control, Rule, open_control
+from sonia.control import Control, Rule, open_control, open_tasks
 from sonia.db import open_database
 from sonia.errors import ConfigurationError
 from sonia.events import Bus
@@ -77,8 +77,14 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
         open_database(data / "sonia.db", MIGRATIONS) as db,
         open_control(EvaOs(), db) as control,
         open_memory(MemoryEngine(), db, HashingEmbedder(), Bus(), data / "text-index") as memory,
+        open_tasks(db, Bus()) as planned,
         open_tools(
-            config, control, db, tmp_path / "workspace", remembering=MemoryOfWhoAsks(memory)
+            config,
+            control,
+            db,
+            tmp_path / "workspace",
+            remembering=MemoryOfWhoAsks(memory),
+            planned=planned,
         ) as tools,
     ):
         await control.set_policy((Rule(tool="memory.remember", verdict="allow"),), by="test")
@@ -101,7 +107,8 @@ async def test_packs_are_off_until_they_are_turned_on(house: House, tmp_path: Pa
     assert len(plain) == 13
     assert {info.name for info in house.tools.catalogue()} - plain == {
         "clipboard.read", "clipboard.write", "memory.forget", "memory.remember", "memory.search",
-        "process.start", "process.stop", "shell.run_unsandboxed",
+        "process.start", "process.stop", "reminder.cancel", "reminder.list", "reminder.set",
+        "shell.run_unsandboxed", "timer.set",
     }  # fmt: skip
 
 
