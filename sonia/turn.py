@@ -97,13 +97,14 @@ class MemoryUse(Value):
 
 
 class ToolUse(Value):
-    """One tool call of a turn, in the order made."""
+    """One tool call of a turn, in the order made. `sent` are the addresses that it asked."""
 
     action_id: str
     name: str
     arguments: dict[str, Any]
     status: str
     approval_id: str | None = None
+    sent: tuple[str, ...] = ()
 
 
 class Provenance(Value):

@@ -129,6 +129,8 @@ def _caution(
         )
     if plan.outbound and (plan.private or set(outside) & PRIVATE):
         return "private-data", "It could send away what is private: that came into this turn."
+    if plan.outbound and outside:
+        return "outbound", f"What came from outside ({', '.join(outside)}) may want it sent."
     if secret := _credentials(touches):
         return "credentials", f"{secret}."
     if situation.quiet and tier > READ:

@@ -115,6 +115,7 @@ class Acting:
                 arguments=call.arguments,
                 status=outcome.status,
                 approval_id=outcome.approval_id,
+                sent=tuple(sent.url for sent in outcome.sent),
             )
         )
         if outcome.status == "executed":

@@ -58,10 +58,12 @@ class MemoryOfWhoAsks:
         await self._memory.forget(MemoryId(memory_id))
 
     async def _user(self, asked: Asked) -> str:
-        """A key's user; else the session's, and the owner where there is no session."""
-        if asked.session_id is not None and whose(None) is None:
+        """A key's user, or the turn's; else the session's, and the owner where there is none."""
+        if (user := whose(asked.user_id)) is not None:
+            return user
+        if asked.session_id is not None:
             try:
                 return (await self._memory.session(asked.session_id)).user_id
             except SessionNotFound:
                 pass
-        return whose(DEFAULT_USER)
+        return DEFAULT_USER

