@@ -103,15 +103,28 @@ class Database:
         self._watchers.append(watcher)
         return lambda: self._watchers.remove(watcher)
 
-    async def write(self, work: Callable[[apsw.Connection], T], *, frees: bool = False) -> T:
+    async def write(
+        self, work: Callable[[apsw.Connection], T], *, frees: bool = False, quiet: bool = False
+    ) -> T:
         """Run `work` in a transaction on the writer thread; return when it is durable.
 
         If `work` raises, what it wrote is undone and nothing else is. Cancelling stops the
         waiting, not a write that has begun. Raises `StorageFull` when the disk is; a `work` that
         `frees` space has the reserve to succeed nonetheless, and may run twice. It has its
-        transaction to itself, and may touch very many rows.
+        transaction to itself, and may touch very many rows. Of what a `quiet` one changes
+        nobody is told.
         """
-        return await self._queued(work, frees=frees)
+        return await self._queued(self._quietly(work) if quiet else work, frees=frees)
+
+    def _quietly(self, work: Callable[[apsw.Connection], T]) -> Callable[[apsw.Connection], T]:
+        def unheard(connection: apsw.Connection) -> T:
+            connection.set_update_hook(None)
+            try:
+                return work(connection)
+            finally:
+                connection.set_update_hook(self._note_change)
+
+        return unheard
 
     async def _queued(
         self, work: Callable[[apsw.Connection], T], *, frees: bool = False, alone: bool = False

@@ -7,11 +7,13 @@ and to be made anew.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
 import apsw
 import msgspec
+
+from sonia.memory.columns import to_json
 
 
 class Pending(msgspec.Struct, frozen=True):
@@ -46,11 +48,12 @@ def contents_after(c: apsw.Connection, number: int, limit: int) -> list[Pending]
     return [Pending(*cast("tuple[Any, ...]", row)) for row in rows]
 
 
-def mark_texted(c: apsw.Connection, held: Iterable[tuple[int, int]]) -> None:
+def mark_texted(c: apsw.Connection, held: Sequence[tuple[int, int]]) -> None:
     """The text index durably holds these (number, version)."""
-    c.executemany(
-        "UPDATE memory_entries SET text_version = ?2 WHERE number = ?1 AND text_version <> ?2",
-        held,
+    c.execute(
+        "UPDATE memory_entries SET text_version = held.value ->> 1 FROM json_each(?) AS held "
+        "WHERE number = held.value ->> 0 AND text_version <> held.value ->> 1",
+        (to_json(held),),
     )
 
 

@@ -26,7 +26,7 @@ from sonia.memory.text import ANALYSIS, IndexDamaged, TextIndex
 T = TypeVar("T")
 
 GATHER_S = 0.1  # a commit of the index costs several fsyncs: let some memories come together
-TEXT_BATCH = 2_000
+TEXT_BATCH = 5_000
 FIRST_RETRY_S = 0.25
 LAST_RETRY_S = 5.0
 
@@ -160,7 +160,7 @@ class TextFollower(Follower):
             await self.lose()
             raise
         held = [(row.number, row.version) for row in rows]
-        await self._db.write(lambda c: bookkeeping.mark_texted(c, held))
+        await self._db.write(partial(bookkeeping.mark_texted, held=held), quiet=True)
         return True
 
     async def _rebuild(self, erased: list[int]) -> None:
@@ -180,7 +180,7 @@ class TextFollower(Follower):
         old, self.live = self.live, fresh
         for start in range(0, len(held), TEXT_BATCH):
             await self._db.write(
-                partial(bookkeeping.mark_texted, held=held[start : start + TEXT_BATCH])
+                partial(bookkeeping.mark_texted, held=held[start : start + TEXT_BATCH]), quiet=True
             )
         if old is not None:
             with suppress(IndexDamaged):

@@ -474,3 +474,20 @@ async def test_a_log_that_a_reader_needs_is_not_emptied(db: Database) -> None:
 
     assert not emptied
     assert await db.empty_log()
+
+
+async def test_of_what_was_written_quietly_nobody_is_told(db: Database) -> None:
+    told: list[set[int]] = []
+    db.on_change("words", told.append)
+
+    def refuse(connection: apsw.Connection) -> None:
+        raise NotFound("There is no such word.")
+
+    await db.write(put("aloud"))
+    await db.write(put("quiet"), quiet=True)
+    with pytest.raises(NotFound):
+        await db.write(refuse, quiet=True)
+    await db.write(put("aloud again"))
+
+    assert told == [{1}, {3}]
+    assert await db.read(words) == ["aloud", "quiet", "aloud again"]
