@@ -27,7 +27,8 @@ async def main() -> None:
     async with open_database(path, migrations) as db, open_control(EvaOs(), db) as control:
         for number in range(20):
             plan = Plan(tool="file.write", arguments={"n": number}, tier=2,
-                        working_directory="/w", tool_digest="d", preview="p")
+                        working_directory="/w", tool_digest="d", preview="p",
+                        session_id=f"ses_{number % 2}")
             print((await control.judge(plan)).approval_id, flush=True)
         await asyncio.Event().wait()
 
