@@ -3,7 +3,8 @@
     python -m benchmarks.relay --peer-python /path/to/venv/bin/python [--seconds 4]
 
 Requests a second, and the latency added to the bare upstream's at the median and the 99th
-percentile, with 1, 16 and 64 connections, plain and streamed (20 words, a chunk each); the time to
+percentile, with 1, 16 and 64 connections, plain and streamed (20 words, a chunk each), and the
+processor time a request takes, which a machine busy with other things distorts least; the time to
 the first event of a stream, alone and among 16. Sonia runs as shipped, with an API key, her
 cache (every prompt is new; hits are a row of their own) and her log. LiteLLM proxy (pinned in
 benchmarks/requirements-peers.txt, in a venv of its own) runs in production mode with a master key.
@@ -30,6 +31,8 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import psutil
 
 CONNECTIONS = (1, 16, 64)
 START_S = 90.0
@@ -66,15 +69,17 @@ class Target(NamedTuple):
     model: str
     key: str
     path: str = "/v1/chat/completions"
+    pid: int = 0  # whose processor time is counted; 0: nobody's
 
 
 class Load(NamedTuple):
-    """What one run of wrk saw; latencies in ms."""
+    """What one run of wrk saw; latencies in ms, the gateway's processor time a request in µs."""
 
     per_s: float
     p50: float
     p99: float
     errors: int
+    cpu_us: float
 
 
 def main() -> None:
@@ -127,15 +132,21 @@ def show(connections: int, found: dict[str, Load]) -> None:
     base = found["upstream"]
     for name, seen in found.items():
         added = (
-            "" if name == "upstream" else f"+{seen.p50 - base.p50:.2f}, +{seen.p99 - base.p99:.2f}"
+            ""
+            if name == "upstream"
+            else f"+{seen.p50 - base.p50:.2f}, +{seen.p99 - base.p99:.2f}  {seen.cpu_us:.0f} µs"
         )
         failed = f"  {seen.errors} ERRORS" if seen.errors else ""
         print(f"  {connections:>2}  {name:<9} {seen.per_s:>8.0f}/s  {added}{failed}")
     if "litellm" in found:
         sonia, peer = found["sonia"], found["litellm"]
         slower = (peer.p50 - base.p50) / max(0.001, sonia.p50 - base.p50)
-        times = sonia.per_s / peer.per_s
-        print(f"      sonia: {times:.1f} times as many, 1/{slower:.1f} of the added p50")
+        times = sonia.per_s / max(0.001, peer.per_s)
+        cheaper = peer.cpu_us / max(0.001, sonia.cpu_us)
+        print(
+            f"      sonia: {times:.1f} times as many, 1/{slower:.1f} of the added p50, "
+            f"1/{cheaper:.1f} of the processor time"
+        )
 
 
 def load(
@@ -149,6 +160,7 @@ def load(
 ) -> Load:
     """Have wrk ask, after a moment of warming."""
     result: dict[str, Any] = {}
+    used_s = 0.0
     for duration in (WARM_S, seconds):
         seed = secrets.token_hex(4)
         values = (_lua(stream), _lua(fixed), target.key, seed, target.model, target.path)
@@ -156,16 +168,28 @@ def load(
         script.write_text(SCRIPT % values)
         command = ["wrk", "-t1", f"-c{connections}", f"-d{duration}s", "--timeout", "30s"]
         url = f"http://127.0.0.1:{target.port}"
+        before_s = _cpu_s(target.pid)
         told = subprocess.run(
             [*pinned(1), *command, "-s", str(script), url],
             capture_output=True,
             text=True,
             check=True,
         ).stdout
+        used_s = _cpu_s(target.pid) - before_s
         line = next(line for line in told.splitlines() if line.startswith("RESULT "))
         result = json.loads(line.removeprefix("RESULT "))
     per_s = result["requests"] / (result["us"] / 1e6)
-    return Load(per_s, result["p50"] / 1000, result["p99"] / 1000, result["errors"])
+    cpu_us = used_s / max(1, result["requests"]) * 1e6
+    return Load(per_s, result["p50"] / 1000, result["p99"] / 1000, result["errors"], cpu_us)
+
+
+def _cpu_s(pid: int) -> float:
+    """Processor time of a process and its children so far."""
+    if not pid:
+        return 0.0
+    process = psutil.Process(pid)
+    times = [one.cpu_times() for one in (process, *process.children(recursive=True))]
+    return sum(time.user + time.system for time in times)
 
 
 def first_event_ms(target: Target, connections: int) -> float:
@@ -258,7 +282,7 @@ def running_sonia(folder: Path, upstream: int) -> Iterator[Target]:
     ):
         try:
             port = _sonia_port(folder / "data", process)
-            target = Target("sonia", port, "openrouter/mock/mock", key)
+            target = Target("sonia", port, "openrouter/mock/mock", key, pid=process.pid)
             _until_answering(target)
             yield target
         finally:
@@ -325,7 +349,7 @@ def running_litellm(folder: Path, upstream: int, python: Path) -> Iterator[Targe
         subprocess.Popen(command, env=environment, cwd=folder, stdout=out, stderr=out) as process,
     ):
         try:
-            target = Target("litellm", port, "mock", key)
+            target = Target("litellm", port, "mock", key, pid=process.pid)
             _until_answering(target)
             yield target
         finally:
