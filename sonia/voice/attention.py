@@ -60,9 +60,10 @@ class WentOn(msgspec.Struct, frozen=True):
 
 
 class Ended(msgspec.Struct, frozen=True, kw_only=True):
-    """The turn is over: what was said, from when to when."""
+    """The turn is over: what was said, from when to when. `voiced` is without the last silence."""
 
     samples: Samples
+    voiced: Samples
     start_ms: float
     end_ms: float
 
@@ -113,7 +114,13 @@ class Attention:
         if not self.speaking:
             return None
         end = self._windows - self._silent
-        ended = Ended(samples=self.said, start_ms=self._start * WINDOW_MS, end_ms=end * WINDOW_MS)
+        samples = self.said
+        ended = Ended(
+            samples=samples,
+            voiced=samples[: len(samples) - self._silent * WINDOW],
+            start_ms=self._start * WINDOW_MS,
+            end_ms=end * WINDOW_MS,
+        )
         self._said, self._loud, self._silent = [], 0, 0
         self.speaking = False
         return ended

@@ -155,7 +155,7 @@ class Ears:
             await self._listening.failed(error)
             return
         if not moment.meant:
-            moment.alike = max(moment.alike, self._alike(ended.samples, moment.stopped_at))
+            moment.alike = max(moment.alike, self._alike(ended.voiced, moment.stopped_at))
             if not self._is_meant(said.text, moment):
                 self._playback.go_on()
                 return

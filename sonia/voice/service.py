@@ -69,7 +69,7 @@ class TalkingSessions:
         self._begun_at[session_id] = self._active_at[session_id] = self._shared.clock.now()
         self._forget_closed()
         if start.voice or start.language or start.sample_rate:  # it will be a spoken one
-            self._shared.warm()
+            self._shared.warm(start.voice or self._config.voice)
         return session
 
     async def session(self, session_id: str) -> VoiceSession:

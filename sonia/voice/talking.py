@@ -52,10 +52,10 @@ class Talkers:
         self.apologies: dict[str, Samples] = {}
         self._warming: asyncio.Task[None] | None = None
 
-    def warm(self) -> None:
-        """Load what a spoken session needs, behind. Harmless when it is loaded."""
+    def warm(self, voice: str) -> None:
+        """Load what a session with this voice needs, behind. Harmless when it is loaded."""
         if self._warming is None or self._warming.done():
-            self._warming = asyncio.create_task(self._warm(), name="warm the voice")
+            self._warming = asyncio.create_task(self._warm(voice), name="warm the voice")
 
     async def close(self) -> None:
         """Stop warming."""
@@ -70,20 +70,20 @@ class Talkers:
             try:
                 async for part in self.speech.speaker.speak(APOLOGY, voice=voice):
                     parts.append(part)
-            except SoniaError:
+            except Exception:  # noqa: BLE001  then she has no voice
                 return np.empty(0, np.float32)
             self.apologies[voice] = np.concatenate(parts)
         return self.apologies[voice]
 
-    async def _warm(self) -> None:
+    async def _warm(self, voice: str) -> None:
         try:
             await asyncio.to_thread(_import_pipeline)
             await self.speech.detector.load()
             await self.speech.judge.load()
             await heard(self.speech.transcriber, np.zeros(EAR_RATE, np.float32))
-            await self.apology(self.config.voice)
-        except SoniaError:
-            return  # whoever speaks next is told
+            await self.apology(voice)
+        except Exception as error:  # noqa: BLE001  whoever speaks next is told
+            get_logger("pipecat").warning("voice not warmed", reason=str(error))
 
 
 class Talking:
@@ -260,7 +260,7 @@ class Talking:
 async def talking(shared: Talkers, session: VoiceSession, teller: Teller) -> AsyncIterator[Talking]:
     """Talk until left; leaving falls silent at once."""
     pipeline = await asyncio.to_thread(_import_pipeline)
-    shared.warm()
+    shared.warm(session.voice or shared.config.voice)
     talk = Talking(shared, session, teller)
     parts = pipeline.Parts(hear=talk.ears.hear, give=talk.give, send=talk.send)
     async with pipeline.open_line(parts) as line:
