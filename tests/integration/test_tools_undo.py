@@ -283,14 +283,14 @@ async def test_undoing_is_possible_after_a_restart_and_not_for_ever(tmp_path: Pa
 
 
 async def test_what_is_forgotten_is_in_no_journal_and_no_trash(stage: Stage) -> None:
-    for name in ("secret", "other"):
+    for name in ("grey", "other"):
         (stage.workspace / f"{name}.txt").write_text(f"the {name} heron")
-    written = await stage.do("file.write", path="secret.txt", content="nothing", mode="replace")
+    written = await stage.do("file.write", path="grey.txt", content="nothing", mode="replace")
     other = await stage.do("file.write", path="other.txt", content="nothing", mode="replace")
-    (stage.workspace / "bin.txt").write_text("a secret heron nests")
+    (stage.workspace / "bin.txt").write_text("a grey heron nests")
     deleted = await stage.do("file.delete", path="bin.txt")
     scope = Scope(receipt="r", users={"owner"})
-    scope.phrases.add("secret heron")
+    scope.phrases.add("grey heron")
 
     counts = (await stage.db.write(lambda c: erase(c, scope, PLACES))).counts
     await stage.tools.forget(Forgotten(receipt="r", user_ids=("owner",)))
