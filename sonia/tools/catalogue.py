@@ -27,7 +27,16 @@ class Prepared(Value):
 class Catalogue:
     """A closed set of names: another spelling or case is another, unknown, name."""
 
-    def __init__(self, known: tuple[Tool[Any], ...], *, timeout_s: float, folder: Path) -> None:
+    def __init__(
+        self,
+        known: tuple[Tool[Any], ...],
+        *,
+        timeout_s: float,
+        folder: Path,
+        for_others: tuple[Tool[Any], ...] = (),
+    ) -> None:
+        self._untold = frozenset(tool.name for tool in for_others)
+        known = (*known, *for_others)
         self._timeout_s = timeout_s
         self._folder = str(folder)
         self._hold(known)
@@ -55,10 +64,11 @@ class Catalogue:
         return self._infos[self.find(name).name]
 
     def specs(self) -> tuple[ToolSpec, ...]:
-        """What a model is told."""
+        """What Sonia's own model is told: not of what is there for other programs only."""
         return tuple(
             ToolSpec(name=info.name, description=info.description, parameters=info.arguments)
             for info in self._infos.values()
+            if info.name not in self._untold
         )
 
     def find(self, name: str) -> Tool[Any]:

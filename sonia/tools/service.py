@@ -36,7 +36,7 @@ from sonia.tools.journal import Journal
 from sonia.tools.letters import Letters
 from sonia.tools.mcp import Servers, open_servers
 from sonia.tools.network import GuardedClient, Reach
-from sonia.tools.packs import pack_tools
+from sonia.tools.packs import for_others, pack_tools
 from sonia.tools.runner import Runner, outcome_of
 from sonia.tools.sandbox import Limits, Sandbox
 from sonia.tools.store import Actions, Claim
@@ -70,6 +70,7 @@ class GuardedTools:
         journal: Journal,
         letters: Letters,
         packs: Iterable[Tool[Any]],
+        for_others: tuple[Tool[Any], ...],
     ) -> None:
         self._control = control
         self._actions = actions
@@ -80,6 +81,7 @@ class GuardedTools:
             (*builtin_tools(workspace, sandbox, client, trash, config.search_url), *packs),
             timeout_s=config.timeout_s,
             folder=workspace.root,
+            for_others=for_others,
         )
         self._waiting = Waiting()
         self._runner = Runner(config, control, actions, journal, letters, tasks)
@@ -374,6 +376,7 @@ async def open_tools(
             Journal(db),
             letters,
             packs,
+            for_others(config, remembering),
         )
         tasks.begin(tools.tidy())
         async with open_servers(config, tools.offer, control, db, tasks) as tools.servers:

@@ -13,12 +13,15 @@ import httpx
 import pytest
 from mcp import Client
 
-from sonia.config import EvaOs, OpenClaw
+from sonia.config import EvaOs, MemoryEngine, OpenClaw
 from sonia.control import Control, open_control
 from sonia.db import open_database
+from sonia.events import Bus
+from sonia.gateway import MemoryOfWhoAsks
 from sonia.gateway.mcp import mcp_routes
+from sonia.memory import open_memory
 from sonia.tools import Tools, open_tools
-from tests.memory_given import MIGRATIONS
+from tests.memory_given import MIGRATIONS, HashingEmbedder
 from tests.serving import serving
 
 ERAS = ("legacy", "2026-07-28", "auto")
@@ -40,7 +43,11 @@ async def given(tmp_path: Path) -> AsyncIterator[Given]:
         enter = stack.enter_async_context
         db = await enter(open_database(tmp_path / "data" / "sonia.db", MIGRATIONS))
         control = await enter(open_control(EvaOs(), db))
-        tools = await enter(open_tools(OpenClaw(), control, db, tmp_path / "workspace"))
+        text = tmp_path / "data" / "text"
+        memory = await enter(open_memory(MemoryEngine(), db, HashingEmbedder(), Bus(), text))
+        own = MemoryOfWhoAsks(memory)
+        opening = open_tools(OpenClaw(), control, db, tmp_path / "workspace", remembering=own)
+        tools = await enter(opening)
         url = await enter(serving(mcp_routes(tools), below="/"))
         yield Given(f"{url}/mcp", control, tools, tmp_path / "workspace")
 
@@ -143,6 +150,29 @@ async def test_what_a_client_was_given_raises_what_it_asks_for_next(given: Given
 
     decision = [row.data for row in rows if row.kind == "decision"][-1]
     assert decision["origins"] == ["file", "model"]
+
+
+async def test_memory_is_there_for_other_programs_and_asks_before_it_keeps(given: Given) -> None:
+    asked = asyncio.Event()
+
+    async def progress(*_: Any) -> None:
+        asked.set()
+
+    async with Client(given.url) as client:
+        fact = {"content": "Ana's birthday is on 3 May."}
+        calling = asyncio.ensure_future(
+            client.call_tool("memory.remember", fact, progress_callback=progress)
+        )
+        await asyncio.wait_for(asked.wait(), 30)
+        (question,) = await given.control.approvals("pending")
+        await given.control.settle(question.id, approve=True, by="operator")
+        kept = await calling
+        found = await client.call_tool("memory.search", {"query": "birthday"})
+
+    told = {spec.name for spec in given.tools.specs()}
+    assert kept.is_error is False
+    assert "3 May" in str(found.structured_content)
+    assert told.isdisjoint({"memory.search", "memory.remember"})
 
 
 # --- by hand -----------------------------------------------------------------------------

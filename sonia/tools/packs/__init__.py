@@ -52,3 +52,12 @@ def pack_tools(
                 from sonia.tools.packs import unsandboxed
 
                 yield from unsandboxed.tools(workspace, config.max_output_bytes)
+
+
+def for_others(config: OpenClaw, remembering: Remembering | None) -> tuple[Tool[Any], ...]:
+    """What other programs may use though no pack tells Sonia's own model of it: her memory."""
+    if remembering is None or "memory" in config.packs:
+        return ()
+    from sonia.tools.packs import memory
+
+    return memory.MemorySearch(remembering), memory.MemoryRemember(remembering)
