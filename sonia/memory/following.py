@@ -99,6 +99,8 @@ class TextFollower(Follower):
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="text-index")
         self.opened = asyncio.Event()
         self.live: TextIndex | None = None
+        self._leaving = False  # a generation was replaced, and its files are still there
+        self._left = asyncio.Condition()
 
     async def run(self) -> None:
         """Open what is there, then follow."""
@@ -107,6 +109,18 @@ class TextFollower(Follower):
         finally:
             self.opened.set()
         await super().run()
+
+    async def cleared(self) -> None:
+        """Return when no file here holds a word of what was erased before this call.
+
+        However much is written meanwhile: `settled` may then never come.
+        """
+        await self.opened.wait()
+        erased = set(await self._db.read(bookkeeping.erased))
+        async with self._left:
+            while self._leaving or not erased.isdisjoint(await self._db.read(bookkeeping.erased)):
+                self.wake()
+                await self._left.wait()
 
     async def lose(self) -> None:
         """The index is gone or damaged: searches read the table until there is a new one."""
@@ -145,6 +159,8 @@ class TextFollower(Follower):
 
     async def _step(self) -> bool:
         live = self.live
+        if live is not None and self._leaving:
+            await self._leave(live)
         erased, renews = await self._db.read(
             lambda c: (bookkeeping.erased(c), bookkeeping.renews_text(c))
         )
@@ -176,6 +192,7 @@ class TextFollower(Follower):
             held.extend((row.number, row.version) for row in rows)
             after = rows[-1].number
         await self._in_thread(fresh.commit)
+        self._leaving = True
         await self._db.write(partial(bookkeeping.adopt_text, generation=generation, without=erased))
         old, self.live = self.live, fresh
         for start in range(0, len(held), TEXT_BATCH):
@@ -185,7 +202,14 @@ class TextFollower(Follower):
         if old is not None:
             with suppress(IndexDamaged):
                 await self._in_thread(old.close)
-        await self._in_thread(partial(_remove_others, self._folder, generation))
+        await self._leave(fresh)
+
+    async def _leave(self, live: TextIndex) -> None:
+        """Remove the files of every other generation, and say so."""
+        await self._in_thread(partial(_remove_others, self._folder, live.path.name))
+        async with self._left:
+            self._leaving = False
+            self._left.notify_all()
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)

@@ -62,8 +62,9 @@ class Sweeper(Follower):
         waiting = await self._db.read(partial(receipts.open_ones, state="settling"))
         if not waiting:
             return False
-        await self._parts.documents.settled()
-        await self._parts.text.settled()
+        if await self._db.read(shelf.any_erasing):
+            await self._parts.documents.settled()
+        await self._parts.text.cleared()
         known = await self._db.read(tombstones)
         copies = await asyncio.to_thread(_leave_tombstones, self._db.path, write_tombstones(known))
         await self._db.compact()

@@ -20,7 +20,7 @@ from tests.memory_given import opened
 STEPS: dict[str, tuple[Any, str]] = {
     "erase": (module.Forgets, "_erase_rows"),
     "chunks": (shelf, "erase_some"),
-    "text": (TextFollower, "settled"),
+    "text": (TextFollower, "cleared"),
     "tombstones": (module, "_leave_tombstones"),
     "compact": (Database, "compact"),
     "log": (Database, "empty_log"),

@@ -321,6 +321,28 @@ async def test_what_is_meant_must_be_clear(tmp_path: Path, what: Forget) -> None
             await memory.receipt("fgt_none")
 
 
+async def test_forgetting_ends_however_much_is_written_meanwhile(tmp_path: Path) -> None:
+    async with opened(tmp_path) as memory:
+        await memory.store(NewMemory(type="fact", content=f"The {WORD} came by"))
+        await memory.settled()
+        forgotten = asyncio.Event()
+
+        async def keep_storing() -> None:
+            while not forgotten.is_set():
+                await memory.store(NewMemory(type="fact", content="It rains"))
+
+        storing = [asyncio.create_task(keep_storing()) for _ in range(4)]
+        receipt = await memory.erase(Forget(entity=WORD), wait_s=60)
+        while receipt.state != "done":
+            await asyncio.sleep(0)
+            receipt = await memory.receipt(receipt.id)
+        forgotten.set()
+        await asyncio.gather(*storing)
+
+    assert receipt.erased == {"memories": 1}
+    assert residue(tmp_path, STEM) == []
+
+
 async def test_a_document_is_forgotten_with_what_quotes_it(tmp_path: Path) -> None:
     line = f"Whoever asks for the {WORD} should ring twice and then wait by the blue gate."
     async with house(tmp_path) as all_:

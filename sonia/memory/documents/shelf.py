@@ -202,6 +202,11 @@ def unfinished(c: apsw.Connection) -> list[tuple[str, str]]:
     return cast("list[tuple[str, str]]", found.fetchall())
 
 
+def any_erasing(c: apsw.Connection) -> bool:
+    """Whether chunks of a forgotten document are still to be erased."""
+    return any(state == "erasing" for _, state in unfinished(c))
+
+
 def erase_some(c: apsw.Connection, document_id: str, limit: int) -> bool:
     """Erase up to `limit` of its chunks, and the document after the last; whether more is left."""
     found = c.execute(
