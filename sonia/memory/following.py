@@ -26,7 +26,7 @@ from sonia.memory.text import ANALYSIS, IndexDamaged, TextIndex
 T = TypeVar("T")
 
 GATHER_S = 0.1  # a commit of the index costs several fsyncs: let some memories come together
-TEXT_BATCH = 5_000
+TEXT_BATCH = 2_000
 FIRST_RETRY_S = 0.25
 LAST_RETRY_S = 5.0
 
