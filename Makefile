@@ -24,7 +24,6 @@ bench:  ## print the numbers, beside a peer's
 	$(PYTHON) -m sonia.bootstrap --dev -m benchmarks.memory_log
 	$(PYTHON) -m sonia.bootstrap --dev -m benchmarks.memory_speed
 	$(PYTHON) -m sonia.bootstrap --dev -m benchmarks.retrieval
-	$(PYTHON) -m sonia.bootstrap --dev -m benchmarks.relay
 	$(PYTHON) -m sonia.bootstrap --dev -m benchmarks.speech
 	$(PYTHON) -m sonia.bootstrap --dev -m benchmarks.voice_to_voice
 	$(PYTHON) -m sonia.bootstrap --dev -m benchmarks.interruptions
