@@ -10,7 +10,8 @@ from litestar import delete, get, post
 from litestar.params import FromPath, JSONBody, QueryParameter
 
 from sonia.control.tasks.interface import Kind, NewTask, Run, Task, TaskNotFound, Tasks
-from sonia.envelope import Envelope, answer, current
+from sonia.envelope import Envelope, answer
+from sonia.whose import check_theirs, whose
 
 Over = Annotated[bool, QueryParameter()]
 OfKind = Annotated[Kind | None, QueryParameter()]
@@ -22,12 +23,12 @@ def routes(tasks: Tasks) -> Sequence[Any]:
     @get("/tasks")
     async def list_tasks(over: Over = False, kind: OfKind = None) -> Envelope[tuple[Task, ...]]:
         found = await tasks.tasks(over=over, kind=kind)
-        return answer(tuple(task for task in found if _mine(task)))
+        return answer(tuple(task for task in found if whose(task.user_id) == task.user_id))
 
     @post("/tasks", status_code=201)
     async def add_task(data: JSONBody[NewTask]) -> Envelope[Task]:
-        user = current().user_id or data.user_id
-        return answer(await tasks.add(msgspec.structs.replace(data, user_id=user)))
+        new = msgspec.structs.replace(data, user_id=whose(data.user_id))
+        return answer(await tasks.add(new))
 
     @get("/tasks/{task_id:str}")
     async def show_task(task_id: FromPath[str]) -> Envelope[Task]:
@@ -46,12 +47,7 @@ def routes(tasks: Tasks) -> Sequence[Any]:
     return list_tasks, add_task, show_task, remove_task, run_task
 
 
-def _mine(task: Task) -> bool:
-    return current().user_id in (None, task.user_id)
-
-
 async def _own(tasks: Tasks, task_id: str) -> Task:
     task = await tasks.task(task_id)
-    if not _mine(task):
-        raise TaskNotFound("No task has this id.", task_id=task_id)
+    check_theirs(task.user_id, TaskNotFound("No task has this id.", task_id=task_id))
     return task

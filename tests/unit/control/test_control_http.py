@@ -309,3 +309,15 @@ async def test_trust_is_given_listed_and_taken_back(client: Client, token: dict[
     assert (given["tool"], given["kind"], given["approval_id"]) == ("file.write", "session", name)
     assert (refused.status_code, left.json()["data"]) == (401, [])
     assert asked["verdict"] == "approval_required"
+
+
+async def test_maintenance_is_begun_by_the_operator_and_seen_by_everyone(
+    client: Client, token: dict[str, str]
+) -> None:
+    without = await client.put("/control/maintenance", json={"on": True})
+    begun = await client.put("/control/maintenance", json={"on": True}, headers=token)
+    write = await data(client, "/control/gate-tool-call", WRITE)
+
+    assert (without.status_code, begun.status_code) == (401, 200)
+    assert (await data(client, "/control/maintenance"))["on"] is True
+    assert (write["verdict"], write["rule"]) == ("denied", "maintenance")
