@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from sonia.envelope import current
 from sonia.errors import SoniaError
 from sonia.gateway.mcp_wire import INVALID_PARAMS, Mistake
 from sonia.tools import Call, Outcome, ToolInfo, ToolNotFound, Tools
@@ -53,6 +54,7 @@ class OfferedTools:
             args=arguments,
             origins=tuple(sorted(origins)),
             session_id=caller.session_id,
+            user_id=current().user_id,
             follow_up=True,
         )
         try:
