@@ -11,6 +11,7 @@ import asyncio
 import datetime as dt
 import json
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, cast
 
@@ -76,7 +77,7 @@ class Jobs:
         for status in await self.status():
             first = max(status.next_at, self._clock() + SETTLE)
             scheduler.add_job(
-                self.run,
+                self._when_due,
                 "interval",
                 args=[status.name],
                 id=status.name,
@@ -95,6 +96,11 @@ class Jobs:
             for task in running:
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
+
+    async def _when_due(self, name: str) -> None:
+        """`run`, for the scheduler, which would report being stopped as a failure."""
+        with suppress(asyncio.CancelledError):
+            await self.run(name)
 
     async def _run(self, job: Job) -> None:
         await self._db.write(partial(_started, name=job.name, at=self._clock()))
