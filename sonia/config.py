@@ -355,6 +355,7 @@ class EvaOs(Listen, frozen=True, kw_only=True):
 
     port: Port = 7050
     approval_ttl_s: Seconds = 300.0
+    unattended_ttl_s: Seconds = 43_200.0
     max_pending: Positive = 20
     trust_ttl_s: Seconds = 3600.0
     quiet_hours: Clocked = ""

@@ -80,6 +80,7 @@ class Approvals:
                 retry_after_s=max(1, wait_s),
                 max_pending=most,
             )
+        config = self._config
         return store.insert(
             connection,
             plan,
@@ -87,7 +88,7 @@ class Approvals:
             scope_hash=scope,
             reason=ruling.reason,
             now=at,
-            ttl_s=self._config.approval_ttl_s,
+            ttl_s=config.unattended_ttl_s if plan.unattended else config.approval_ttl_s,
         )
 
     def asked(self, approval: Approval, at: dt.datetime) -> None:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from sonia.db import Database
 
 MOST_PLANNED = 1_000
-AT_ONCE = 4  # unattended turns, those that wait for a person among them
+AT_ONCE = 2  # unattended turns; one that waits for a person is not counted
 LOOK_AGAIN_S = 30  # a clock that was set, or a machine that slept, is noticed after so long
 RUN_S = 3600.0
 
@@ -228,9 +228,24 @@ class PlannedTasks:
             unattended=True,
             metadata={} if task.session_id else {"task_id": task.id},
         )
-        async with asyncio.timeout(RUN_S), self._free, self._turns.turn(request) as events:
-            async for event in events:
-                run = await self._follow(task, run, event)
+        loop = asyncio.get_running_loop()
+        await self._free.acquire()
+        held = True
+        try:
+            async with asyncio.timeout(RUN_S) as limit, self._turns.turn(request) as events:
+                async for event in events:
+                    if not held:  # it was answered
+                        await self._free.acquire()
+                        held = True
+                        limit.reschedule(loop.time() + RUN_S)
+                    run = await self._follow(task, run, event)
+                    if run.status == "waiting":  # for a person, who may be asleep: others go on
+                        self._free.release()
+                        held = False
+                        limit.reschedule(None)
+        finally:
+            if held:
+                self._free.release()
         return run
 
     async def _follow(self, task: Task, run: Run, event: Any) -> Run:

@@ -285,6 +285,7 @@ async def test_unattended_work_asks_like_attended_work_and_goes_on_when_answered
 
     assert (waits.status, waits.approval_id) == ("waiting", asked.id)
     assert (meanwhile.status, meanwhile.approvals) == ("waiting", (asked.id,))
+    assert asked.expires_at - asked.created_at == dt.timedelta(hours=12)
     assert before is False
     assert (run.status, run.response, run.approvals) == ("done", "Written.", (asked.id,))
     assert (tmp_path / "workspace" / "a.txt").read_text() == "hi"
