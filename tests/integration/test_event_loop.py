@@ -36,7 +36,7 @@ async def test_nothing_blocks_the_loop_while_she_is_used(tmp_path: Path) -> None
                 outcome = await s.tools.execute(Call(tool_name=name, args=args))
                 assert outcome.status == "executed"
             asked = await s.tools.execute(
-                Call(tool_name="shell.run", args={"command": "true"}, follow_up=True)
+                Call(tool_name="shell.run", args={"command": "touch made"}, follow_up=True)
             )
             assert asked.approval_id is not None
             await s.control.settle(asked.approval_id, approve=True, by="test")

@@ -174,8 +174,9 @@ async def test_a_changed_definition_is_held_until_a_person_accepts_it(
         held = await given.call("mcp.x.do_it", n=1)
         other = await given.call("mcp.x.fail", n=1)
         (question,) = await given.control.approvals("pending")
+        code = await given.control.code(question.id)
         told = asyncio.ensure_future(given.moved("x"))
-        await given.control.settle(question.id, approve=True, by="operator")
+        await given.control.settle(question.id, approve=True, by="operator", code=code)
         await told
         accepted = await given.call("mcp.x.do_it", n=1)
 
