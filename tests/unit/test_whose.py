@@ -34,7 +34,7 @@ async def client_of(tmp_path: Path) -> AsyncIterator[As]:
         app = Litestar(
             [
                 memory_routes(memory, memory),
-                voice_routes(TalkingSessions(Pipecat(), nothing), nothing),
+                voice_routes(TalkingSessions(Pipecat(), nothing, nothing), nothing),
                 tools_routes(nothing),
                 control_routes(nothing, nothing),
                 Router(path="/router", route_handlers=router_routes(nothing)),
