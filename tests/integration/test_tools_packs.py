@@ -236,7 +236,7 @@ async def test_a_program_is_started_with_its_words_and_stopped_by_number_and_nam
         await stop.plan(named)
 
 
-@pytest.mark.parametrize("pid", [os.getpid(), os.getppid()])
+@pytest.mark.parametrize("pid", [os.getpid(), os.getppid()], ids=["own", "parent"])
 async def test_sonia_and_what_she_runs_in_are_never_stopped(pid: int) -> None:
     name = psutil.Process(pid).name()
 

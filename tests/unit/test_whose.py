@@ -21,7 +21,9 @@ from sonia.router.http import routes as router_routes
 from sonia.tools.http import routes as tools_routes
 from sonia.voice.http import routes as voice_routes
 from sonia.voice.service import TalkingSessions
+from sonia.voice.talking import Talkers
 from tests.memory_given import opened
+from tests.voice_given import scripted_speech
 
 As = Callable[[str | None], httpx.AsyncClient]
 
@@ -30,12 +32,13 @@ As = Callable[[str | None], httpx.AsyncClient]
 async def client_of(tmp_path: Path) -> AsyncIterator[As]:
     """A client with the key of a user; None has none, as where no key is needed."""
     nothing: Any = None
+    talkers = Talkers(Pipecat(), nothing, scripted_speech(), nothing)
     async with opened(tmp_path) as memory, AsyncExitStack() as stack:
         app = Litestar(
             [
                 memory_routes(memory, memory),
-                voice_routes(TalkingSessions(Pipecat(), nothing, nothing), nothing),
-                tools_routes(nothing),
+                voice_routes(TalkingSessions(Pipecat(), talkers, nothing), nothing),
+                tools_routes(nothing, nothing),
                 control_routes(nothing, nothing),
                 Router(path="/router", route_handlers=router_routes(nothing)),
                 Router(
