@@ -1,10 +1,10 @@
 """What stops her and what doesn't: `python -m benchmarks.interruptions`.
 
-A real server with its weights tells a story; over it comes her own voice as a microphone beside a
-loudspeaker hears it (with a room's reverberation, at -10, -20 and -30 dB), a listener's "uh-huh",
-a cough, music, and somebody who really interrupts. Printed for each: how often she was stopped, how
-often the sound was taken for something said, and, where she was stopped, how long after the
-beginning of the sound the last of her voice came. Asserts nothing.
+A real server with its weights explains something; over it comes her own voice as a microphone
+beside a loudspeaker hears it (reverberant, at -10, -20 and -30 dB), a listener's "uh-huh", a cough,
+music, and somebody who really interrupts. Printed for each: how often she was stopped, what the
+sound was taken for, and, where she was stopped, how long after the beginning of the sound the last
+of her voice came. Asserts nothing.
 """
 
 from __future__ import annotations
@@ -34,9 +34,10 @@ from sonia.voice import EAR_RATE, Samples, open_speech
 from sonia.voice.speech import VOICE_RATE, from_pcm, to_pcm
 from sonia.weights import Weights
 
-QUESTION = "Please tell me a long story about a lighthouse."
+QUESTION = "Please explain what a database is."
 DELAY_S = 0.08
 OVER_S = 5.0
+BEGUN = EAR_RATE // 2  # so many samples of her voice are there when something comes over it
 STEP = int(EAR_RATE * MESSAGE_S)
 Over = Callable[[float, bytes], Samples]  # what is at the microphone now, given her voice so far
 
@@ -63,7 +64,10 @@ def echo(level_db: float) -> Over:
     room *= np.exp(-np.arange(len(room)) / (0.012 * EAR_RATE)).astype(np.float32)
 
     def at_microphone(at_s: float, hers: bytes) -> Samples:
-        tail = from_pcm(hers)[-int(0.5 * EAR_RATE) :]
+        end = BEGUN + int((at_s + MESSAGE_S - DELAY_S) * EAR_RATE)
+        tail = from_pcm(hers[: 2 * end])[-len(room) - STEP :]
+        if len(hers) < 2 * end:
+            return np.zeros(STEP, np.float32)
         reverberant = np.convolve(tail, room)[: len(tail)] * 10 ** (level_db / 20)
         return np.asarray(reverberant[-STEP:], np.float32)
 
@@ -88,28 +92,41 @@ def cough() -> Samples:
 class Listener(Client):
     """Keeps her voice, and lets something be heard over it."""
 
-    async def over(self, over: Over) -> tuple[bool, bool, float]:
-        """Ask, let it come over the answer: stopped?, taken for words?, after how many seconds."""
-        self.heard = b""
-        self.sound_at.clear()
-        await self._send(np.zeros(STEP, np.float32))  # from the first sound on she speaks
-        await self._socket.send(json.dumps({"type": "MESSAGE", "data": {"text": QUESTION}}))
-        while len(self.heard) < EAR_RATE * 2:
-            await self._send(np.zeros(STEP, np.float32))
+    async def over(self, over: Over) -> tuple[bool, str, float]:
+        """Ask, let it come over the answer: stopped?, taken for what?, after how many seconds."""
+        while not await self._begun():
+            pass
         began = time.perf_counter()
         for number in range(int(OVER_S / MESSAGE_S)):
             now = over(number * MESSAGE_S, self.heard)
-            await self._send(np.pad(now, (0, max(0, STEP - len(now))))[:STEP])
-        kinds = []
+            await self._send(now, began + number * MESSAGE_S)
+        told = []
         while not self.told.empty():
-            kinds.append(self.told.get_nowait()["type"])
+            told.append(self.told.get_nowait())
         last = self.sound_at[-1] - began
         await self._socket.send(json.dumps({"type": "INTERRUPT"}))
         await asyncio.sleep(1)
-        return "INTERRUPTED" in kinds, "TRANSCRIPT" in kinds, last
+        words = [one["data"]["text"] for one in told if one["type"] == "TRANSCRIPT"]
+        return any(one["type"] == "INTERRUPTED" for one in told), " ".join(words), last
 
-    async def _send(self, samples: Samples) -> None:
-        await asyncio.sleep(MESSAGE_S)
+    async def _begun(self) -> bool:
+        """Ask; whether she speaks (and did not fail, or say a single word)."""
+        self.heard = b""
+        self.sound_at.clear()
+        while not self.told.empty():
+            self.told.get_nowait()
+        await self._send(np.zeros(STEP, np.float32))  # from the first sound on she speaks
+        await self._socket.send(json.dumps({"type": "MESSAGE", "data": {"text": QUESTION}}))
+        while len(self.heard) < 2 * BEGUN:
+            await self._send(np.zeros(STEP, np.float32))
+            while not self.told.empty():
+                if self.told.get_nowait()["type"] == "TURN_METRICS":
+                    return False
+        return True
+
+    async def _send(self, samples: Samples, due: float | None = None) -> None:
+        wait_s = MESSAGE_S if due is None else due - time.perf_counter()
+        await asyncio.sleep(max(0.0, wait_s))
         await self._socket.send(to_pcm(samples))
 
 
@@ -127,15 +144,14 @@ async def run(folder: Path, runs: int) -> None:
         await until_ready(ports)
         async with session(ports, Listener) as client:
             await asyncio.sleep(SETTLE_S)
-            print(
-                f"\n{'':<18}{'runs':>5}{'stopped':>9}{'taken for words':>17}{'last sound, ms':>16}"
-            )
+            heads = ("", "runs", "stopped", "last sound, ms")
+            print("\n{:<18}{:>5}{:>9}{:>16}  taken for".format(*heads))
             for name, over in scenes.items():
                 found = [await client.over(over) for _ in range(runs)]
                 stops = [last * 1000 for stopped, _, last in found if stopped]
-                after = f"{statistics.median(stops):>16.0f}" if stops else ""
-                counts = (sum(one[0] for one in found), sum(one[1] for one in found))
-                print(f"{name:<18}{runs:>5}{counts[0]:>9}{counts[1]:>17}{after}", flush=True)
+                after = f"{statistics.median(stops):.0f}" if stops else ""
+                words = " / ".join(one[1] for one in found if one[1])
+                print(f"{name:<18}{runs:>5}{len(stops):>9}{after:>16}  {words}", flush=True)
 
 
 def main() -> None:

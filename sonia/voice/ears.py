@@ -118,7 +118,7 @@ class Ears:
                     await self._teller.tell("SPEECH_STARTED", at_ms=round(noticed.at_ms))
             case Paused() if self._moment:
                 self._moment.stopped_at = self._clock.now() - self._manner.patience.suspect_ms / 1e3
-                self._moment.guess = self._begin(self._write_down(noticed.samples))
+                self._moment.guess = self._begin(self._guess(noticed.samples, self._moment))
             case WentOn() if self._moment:
                 self._drop_guess(self._moment)
             case Asks() if self._moment:
@@ -147,7 +147,7 @@ class Ears:
     async def _take(self, ended: Ended, moment: Moment, decided_at: float) -> None:
         """Have the words, and hand them on if they are meant for her."""
         began = self._clock.now()
-        guess = moment.guess or self._begin(self._write_down(ended.samples))
+        guess = moment.guess or self._begin(self._guess(ended.samples, moment))
         try:
             said = await guess
         except Exception as error:  # noqa: BLE001  whatever an engine dies of
@@ -205,7 +205,7 @@ class Ears:
 
     async def _consider(self, samples: Samples, moment: Moment) -> None:
         try:
-            said = await self._write_down(samples, tell=False)
+            said = await self._write_down(samples)
         except Exception:  # noqa: BLE001  it is told when the turn is over
             self._playback.go_on()
             return
@@ -238,7 +238,16 @@ class Ears:
 
     # --- words ---------------------------------------------------------------------------
 
-    async def _write_down(self, samples: Samples, *, tell: bool = True) -> Transcript:
+    async def _guess(self, samples: Samples, moment: Moment) -> Transcript:
+        """What was said up to a pause, told at once if it is certainly not her own voice."""
+        if not moment.over_hers:
+            moment.alike = max(moment.alike, self._alike(samples, self._clock.now()))
+        said = await self._write_down(samples)
+        if said.text and not moment.over_hers and moment.alike < FAINTLY_ALIKE:
+            await self._teller.tell("PARTIAL_TRANSCRIPT", text=said.text)
+        return said
+
+    async def _write_down(self, samples: Samples) -> Transcript:
         hearing = Hearing(language=self._manner.language)
         try:
             async with asyncio.timeout(PATIENCE_S):
@@ -247,8 +256,6 @@ class Ears:
             raise UpstreamTimeout(
                 f"{self._speech.transcriber.model} did not answer for {PATIENCE_S:g} s."
             ) from error
-        if tell and said.text and not (self._moment and self._moment.over_hers):
-            await self._teller.tell("PARTIAL_TRANSCRIPT", text=said.text)
         return said
 
     def _drop_guess(self, moment: Moment) -> None:
