@@ -21,8 +21,9 @@ from sonia.tools.interface import (
     ToolNotFound,
     Tools,
 )
+from sonia.tools.opening import open_tools
 from sonia.tools.places import PLACES
-from sonia.tools.service import GuardedTools, open_tools
+from sonia.tools.service import GuardedTools
 
 __all__ = [
     "PLACES",

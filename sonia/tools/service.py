@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Coroutine, Iterable
-from contextlib import asynccontextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Coroutine
+from typing import Any
 from weakref import WeakValueDictionary
 
 import msgspec
 
 from sonia.config import OpenClaw
 from sonia.control import Control, DeadLetter, Decision, LetterState, Plan, Replayed
-from sonia.control import Tasks as Planned
 from sonia.errors import PolicyDenied, SoniaError, Unavailable
 from sonia.events import Forgotten, ReminderDue, TaskFinished
-from sonia.tools.apart import data_apart, own_apart
 from sonia.tools.attempt import Ending, failure
-from sonia.tools.builtin import builtin_tools
 from sonia.tools.builtin.notification_send import show
 from sonia.tools.catalogue import Catalogue
 from sonia.tools.files import Workspace
@@ -29,26 +24,19 @@ from sonia.tools.interface import (
     ArgumentsInvalid,
     Call,
     Outcome,
-    Remembering,
     ToolInfo,
 )
 from sonia.tools.journal import Journal
 from sonia.tools.letters import Letters
-from sonia.tools.mcp import Servers, open_servers
-from sonia.tools.network import GuardedClient, Reach
-from sonia.tools.packs import for_others, pack_tools
+from sonia.tools.mcp import Servers
 from sonia.tools.runner import Runner, outcome_of
-from sonia.tools.sandbox import Limits, Sandbox
+from sonia.tools.sandbox import Sandbox
 from sonia.tools.store import Actions, Claim
 from sonia.tools.tasks import Tasks
-from sonia.tools.tool import Tool
-from sonia.tools.trash import TRASH, Trash
+from sonia.tools.trash import Trash
 from sonia.tools.undoing import Undoing
 from sonia.tools.waiting import Action, Waiting
 from sonia.types import Origin, ToolSpec, new_id
-
-if TYPE_CHECKING:
-    from sonia.db import Database
 
 MAX_TIMEOUT_MS = 600_000
 MAX_KEY_CHARS = 200
@@ -65,24 +53,17 @@ class GuardedTools:
         tasks: Tasks,
         workspace: Workspace,
         sandbox: Sandbox,
-        client: GuardedClient,
+        catalogue: Catalogue,
         trash: Trash,
         journal: Journal,
         letters: Letters,
-        packs: Iterable[Tool[Any]],
-        for_others: tuple[Tool[Any], ...],
     ) -> None:
         self._control = control
         self._actions = actions
         self._letters = letters
         self._workspace = workspace
         self._sandbox = sandbox
-        self._catalogue = Catalogue(
-            (*builtin_tools(workspace, sandbox, client, trash, config.search_url), *packs),
-            timeout_s=config.timeout_s,
-            folder=workspace.root,
-            for_others=for_others,
-        )
+        self._catalogue = catalogue
         self._waiting = Waiting()
         self._runner = Runner(config, control, actions, journal, letters, tasks)
         self._followup = FollowUp(control, self._catalogue, self._runner, self._waiting, tasks)
@@ -328,59 +309,3 @@ class GuardedTools:
 def _continues(call: Call, first: Outcome) -> bool:
     """Whether `call` comes back with the approval that `first` asked for."""
     return first.status == "approval_required" and first.approval_id == call.approval_id
-
-
-@asynccontextmanager
-async def open_tools(
-    config: OpenClaw,
-    control: Control,
-    db: Database,
-    workspace: Path,
-    *,
-    own: tuple[Path, ...] = (),
-    client: GuardedClient | None = None,
-    remembering: Remembering | None = None,
-    planned: Planned | None = None,
-) -> AsyncIterator[GuardedTools]:
-    """Serve the tools for files below `workspace`, which is made if it is not there.
-
-    `own` are files and folders that no tool may ever change. `client` is the way out, one of the
-    configuration's reach when there is none; `remembering` is for the pack `memory`, `planned`
-    for `reminders`. Leaving stops what runs. Raises `ConfigurationError` when Sonia's data or one
-    of her own is in the workspace.
-    """
-    hidden = await asyncio.to_thread(data_apart, workspace, db.path.parent)
-    await asyncio.to_thread(own_apart, workspace, own)
-    files = Workspace(workspace, config.max_file_bytes)
-    actions = Actions(db)
-    sandbox = Sandbox(
-        workspace, hidden=(hidden,), limits=Limits(output_bytes=config.max_output_bytes)
-    )
-    client = client or GuardedClient(Reach(mode=config.egress, hosts=config.egress_hosts))
-    await asyncio.to_thread(files.prepare)
-    await actions.settle_left_over()
-    letters = Letters(db)
-    await letters.settle_left_over()
-    async with Tasks() as tasks:
-        packs = tuple(pack_tools(config, files, remembering, planned))
-        trash = Trash(hidden / TRASH, files)
-        tools = GuardedTools(
-            config,
-            control,
-            actions,
-            tasks,
-            files,
-            sandbox,
-            client,
-            trash,
-            Journal(db),
-            letters,
-            packs,
-            for_others(config, remembering),
-        )
-        tasks.begin(tools.tidy())
-        async with open_servers(config, tools.offer, control, db, tasks) as tools.servers:
-            try:
-                yield tools
-            finally:
-                await tools.close()
