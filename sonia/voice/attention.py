@@ -90,8 +90,9 @@ class Attention:
 
     @property
     def voiced_ms(self) -> float:
-        """How long this turn lasts, up to the last window that was speech."""
-        return (len(self._said) - self._silent) * WINDOW_MS if self.speaking else 0.0
+        """How long this turn lasts, from the first to the last window that was speech."""
+        windows = self._windows - self._start - self._silent
+        return windows * WINDOW_MS if self.speaking else 0.0
 
     @property
     def said(self) -> Samples:

@@ -26,6 +26,7 @@ from sonia.voice.speech import EAR_RATE, Hearing, Samples, Speech, Transcript, h
 from sonia.voice.telling import Teller
 
 COMPLETE = 0.5  # from this probability on, the judge's word is that somebody has finished
+SURE = 0.5  # words heard over her voice with less confidence are none
 FIRST_LOOK_MS, NEXT_LOOK_MS = 450.0, 300.0  # of speech over hers: who is it, and is it for her
 
 
@@ -156,7 +157,7 @@ class Ears:
             return
         if not moment.meant:
             moment.alike = max(moment.alike, self._alike(ended.voiced, moment.stopped_at))
-            if not self._is_meant(said.text, moment):
+            if not self._is_meant(said, moment):
                 self._playback.go_on()
                 return
         if moment.over_hers and not moment.meant:
@@ -211,7 +212,7 @@ class Ears:
             return
         if moment.meant:
             return
-        if self._is_meant(said.text, moment):
+        if self._is_meant(said, moment):
             await self._interrupt(moment, None)
         else:
             self._playback.go_on()
@@ -222,13 +223,15 @@ class Ears:
         played = self._playback.recent(until - len(end) / EAR_RATE - LATEST_S)
         return resemblance(end, played)
 
-    def _is_meant(self, text: str, moment: Moment) -> bool:
-        shared = overlap(text, self._playback.heard())
+    def _is_meant(self, said: Transcript, moment: Moment) -> bool:
+        shared = overlap(said.text, self._playback.heard())
         if moment.alike >= ALIKE or (moment.alike >= FAINTLY_ALIKE and shared >= SHARED):
             return False  # her own voice
         if not moment.over_hers:
             return True
-        return self._manner.interruption != "never" and not is_back_channel(text)
+        if said.confidence is not None and said.confidence < SURE:
+            return False
+        return self._manner.interruption != "never" and not is_back_channel(said.text)
 
     async def _interrupt(self, moment: Moment, start_ms: float | None) -> None:
         moment.meant = True
