@@ -375,7 +375,8 @@ async def test_the_same_modules_can_be_used_without_http(tmp_path: Path) -> None
 @contextlib.contextmanager
 def _holding(server: Server) -> Iterator[Iterator[tuple[str, dict[str, Any]]]]:
     """A streamed turn that waits for an approval."""
-    body = {"text": "Run the command uname -a", "stream": True}
+    text = "Write a file called todo.txt with the content: buy milk"
+    body = {"text": text, "stream": True}
     with server.client() as client, client.stream("POST", "/v1/chat", json=body) as answer:
         told = events(answer)
         assert any(name == "approval.required" for name, _ in told)
