@@ -190,6 +190,22 @@ async def test_a_changed_definition_is_held_until_a_person_accepts_it(
     assert accepted.status == "executed"
 
 
+async def test_leaving_does_not_wait_for_an_answer_that_nobody_gives(
+    opened: Open, listing: Path
+) -> None:
+    async with opened(x=scripted(listing)) as given:
+        await given.up("x")
+    tell(listing, described("Do It", "Otherwise."))
+
+    async with asyncio.timeout(60):  # the question itself waits for five minutes
+        async with opened(x=scripted(listing)) as given:
+            await given.up("x")
+            await given.call("mcp.x.do_it", n=1)
+            (question,) = await given.control.approvals("pending")
+
+    assert question.state == "pending"
+
+
 async def test_a_server_that_is_not_there_is_said_to_be_missing(opened: Open) -> None:
     async with opened(x=McpServer(command=("/no/such/program",))) as given:
         assert given.tools.servers

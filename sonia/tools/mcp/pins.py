@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
@@ -30,6 +31,12 @@ class Pins:
         self._control = control
         self._tasks = tasks
         self._asked: dict[tuple[str, str], ApprovalId] = {}
+        self._following: set[asyncio.Task[None]] = set()
+
+    def close(self) -> None:
+        """Wait for no more answers: what is open is asked again when it is needed again."""
+        for task in self._following:
+            task.cancel()
 
     async def known(self, server: str) -> dict[str, str]:
         """Digests by the server's own names."""
@@ -76,7 +83,11 @@ class Pins:
         if decision.approval_id is None:
             raise PolicyDenied(decision.reason)
         self._asked[key] = decision.approval_id
-        self._tasks.begin(self._follow(key, plan, decision.approval_id, definition, accepted))
+        following = self._tasks.begin(
+            self._follow(key, plan, decision.approval_id, definition, accepted)
+        )
+        self._following.add(following)
+        following.add_done_callback(self._following.discard)
         return decision.approval_id
 
     async def _follow(

@@ -227,6 +227,7 @@ async def open_servers(
         for task in keeping:
             task.cancel()
         await asyncio.gather(*keeping, return_exceptions=True)
+        pins.close()
 
 
 def _plain(secrets: Mapping[str, Secret]) -> dict[str, str]:
