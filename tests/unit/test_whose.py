@@ -73,11 +73,11 @@ async def data_of(answer: httpx.Response) -> Any:
 
 async def things_of(ann: httpx.AsyncClient) -> dict[str, str]:
     """What ann has: the ids of one of everything."""
-    fact = {"type": "fact", "content": "The safe's number is 4711"}
+    fact = {"type": "fact", "content": "The safe's number is quokka"}
     memory = await data_of(await ann.post("/memory/store", json=fact))
     session = await data_of(await ann.post("/v1/sessions", json={"session_id": "anns"}))
     document = await data_of(
-        await ann.post("/memory/v1/workspace/ingest", json={"content": "4711"})
+        await ann.post("/memory/v1/workspace/ingest", json={"content": "quokka"})
     )
     snapshot = await data_of(
         await ann.post("/memory/v1/snapshots/create", json={"session_id": "anns"})
@@ -127,7 +127,7 @@ async def test_t50_who_knows_anothers_id_is_told_that_there_is_none(client_of: A
     for method, path, body in BY_ID:
         refused = await bob.request(method, path.format(**theirs), json=_filled(body, theirs))
         assert refused.status_code == 404, (method, path, refused.text)
-        assert "4711" not in refused.text
+        assert "quokka" not in refused.text
     for method, path, body in BY_ID:
         if method != "DELETE":
             done = await ann.request(method, path.format(**theirs), json=_filled(body, theirs))
@@ -160,10 +160,10 @@ async def test_t50_lists_and_searches_have_nothing_of_anothers_whoever_is_named(
     for path in hers:
         assert await data_of(await ann.get(path))
         assert await data_of(await bob.get(path, params={"user_id": "ann"})) == []
-    query = {"query": "4711", "mode": "text"}
+    query = {"query": "quokka", "mode": "text"}
     assert (await data_of(await ann.post("/memory/search", json=query)))["hits"]
     found = await data_of(await bob.post("/memory/search", json={**query, "user_id": "ann"}))
-    about = await data_of(await bob.get("/memory/v1/search/entity/4711?user_id=ann"))
+    about = await data_of(await bob.get("/memory/v1/search/entity/quokka?user_id=ann"))
     assert found["hits"] == []
     assert "number is" not in str(about)
     assert (await data_of(await bob.get("/memory/query/stats?user_id=ann")))["memories"] == 0
@@ -178,7 +178,7 @@ async def test_t50_forgetting_reaches_only_the_keys_own_user(client_of: As) -> N
         {"memory_ids": [theirs["memory"]]},
         {"session_id": "anns"},
         {"document_id": theirs["document"]},
-        {"entity": "4711"},
+        {"entity": "quokka"},
     ):
         await bob.post("/memory/v1/forget", json=wanted)
 
