@@ -231,14 +231,18 @@ class Database:
         # From here on nobody can cancel: a future that is cancelled while its write is being
         # answered would end this thread.
         batch = [job for job in batch if job.future.set_running_or_notify_cancel()]
-        answers = self._transaction(connection, batch)
+        if self._trouble and self._reserve.is_room():
+            self._note_trouble(None)
+        if self._trouble and not any(job.frees for job in batch):
+            # What little room there is belongs to what makes more of it.
+            answers: list[_Answer] = [(None, StorageFull(self._trouble)) for _ in batch]
+        else:
+            answers = self._transaction(connection, batch)
         if any(isinstance(failure, StorageFull) for _, failure in answers):
             answers = [
                 self._freeing(connection, job) if job.frees else answer
                 for job, answer in zip(batch, answers, strict=True)
             ]
-        elif batch and self._trouble and self._reserve.is_room():
-            self._note_trouble(None)
         for job, (value, failure) in zip(batch, answers, strict=True):
             if failure is None:
                 job.future.set_result(value)
@@ -274,6 +278,7 @@ class Database:
         (answer,) = self._transaction(connection, [job])
         if self._log is not None:
             self._log.cut()
+        self._reserve.fill(share=1)  # before anybody else takes what this left
         return answer
 
     def _note_trouble(self, trouble: str | None) -> None:

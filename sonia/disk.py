@@ -40,30 +40,31 @@ class Reserve:
         except OSError:
             return 0
 
-    def fill(self) -> bool:
-        """Take the space, if there is enough of it. False when there is not."""
-        if self.bytes:
-            return True
-        draft = self.path.with_name(f"{self.path.name}.part")
+    def fill(self, share: int = RESERVE_SHARE) -> bool:
+        """Take so much of what is free, one part in `share`. False when there isn't enough."""
+        held = self.bytes
+        size = min(RESERVE_BYTES, (self._free() + held) // share)
+        if held >= size:
+            return held > 0
         try:
-            size = min(RESERVE_BYTES, shutil.disk_usage(self.path.parent).free // RESERVE_SHARE)
-            if size < 4096:
-                return False
-            number = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            number = os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o600)
             try:
                 _allocate(number, size)
             finally:
                 os.close(number)
-            draft.replace(self.path)
         except OSError:
-            with suppress(OSError):
-                draft.unlink(missing_ok=True)
             return False
         return True
 
     def is_room(self) -> bool:
         """Whether it is whole again and as much is free besides."""
-        return self.fill() and shutil.disk_usage(self.path.parent).free >= self.bytes
+        return self.fill() and self._free() >= self.bytes
+
+    def _free(self) -> int:
+        try:
+            return shutil.disk_usage(self.path.parent).free
+        except OSError:
+            return 0
 
     def give_back(self) -> None:
         """Let go of the space."""

@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from sonia.errors import InvalidRequest, SoniaError, Unavailable
+from sonia.errors import InvalidRequest, SoniaError, StorageFull, Unavailable
 from sonia.events import Forgotten
 from sonia.forgetting import (
     TOMBSTONES,
@@ -82,13 +82,19 @@ class Sweeper(Follower):
 
 
 def _leave_tombstones(database: Path, lines: bytes) -> int:
-    """Write the tombstones beside the database; remove its old copies; return how many."""
+    """Write the tombstones beside the database; remove its old copies; return how many.
+
+    Raises `StorageFull`.
+    """
     fresh = database.with_name(f"{TOMBSTONES}.new")
-    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-        file.write(lines)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(database.with_name(TOMBSTONES))
+    try:
+        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(lines)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(database.with_name(TOMBSTONES))
+    except OSError as error:
+        raise StorageFull(f"{fresh} can't be written: {error.strerror}.") from error
     copies = [path for path in database.parent.glob(f"{database.name}{COPIES}") if path.is_file()]
     for path in copies:
         path.unlink(missing_ok=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import apsw
@@ -71,6 +71,34 @@ async def test_r03_a_full_disk_stops_writing_and_nothing_else(
     told = capsys.readouterr().out
     assert "the disk is full or failing" in told
     assert "the disk has room again" in told
+
+
+async def test_r03_on_a_full_disk_forgetting_has_the_last_space_to_itself(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", 96 * MEGABYTE) as folder:
+        async with opened(folder) as memory:
+            leave_free(folder, 3 * MEGABYTE)
+            kept = await fill(memory)
+            leave_free(folder, 0)
+            forgetting, written = True, list[Entry]()
+
+            async def keep_writing() -> None:
+                while forgetting:
+                    new = NewMemory(type="fact", content="A crane lands. " + "c" * 50_000)
+                    with suppress(StorageFull):
+                        written.append(await memory.store(new))
+
+            async with asyncio.TaskGroup() as group:
+                for _ in range(4):
+                    group.create_task(keep_writing())
+                for entry in kept[:20]:
+                    await memory.forget(entry.id)
+                forgetting = False
+            (folder / "ballast").unlink()
+            await memory.settled()
+            left = await memory.stats()
+
+    assert not written
+    assert left.memories == len(kept) - 20
 
 
 async def test_r03_a_start_on_a_full_disk_serves_what_there_is(tmp_path: Path) -> None:
