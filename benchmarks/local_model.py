@@ -26,9 +26,9 @@ from typing import Any, Protocol
 import httpx
 import msgspec
 
-from sonia.config import Config, EmbeddingModel, ModelRouter
+from sonia.config import Config, EmbeddingModel, Local, ModelRouter, Providers
 from sonia.router import ChatRequest, Finished, TextDelta, open_router
-from sonia.router.backends.llama import BATCH_TOKENS, PROMPT_CACHE_MIB
+from sonia.router.backends.llama import PROMPT_CACHE_MIB, graphics_card, place
 from sonia.types import Message
 from sonia.weights import Weights
 
@@ -122,11 +122,11 @@ async def open_server(path: Path, config: ModelRouter) -> AsyncIterator[OfServer
     params = xllamacpp.CommonParams()
     params.model.path = str(path)
     params.n_ctx, params.n_parallel = local.context_tokens, 1
-    params.n_batch = params.n_ubatch = BATCH_TOKENS
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = local.threads
     params.cache_ram_mib = PROMPT_CACHE_MIB
-    params.fit_params = params.warmup = False
+    params.warmup = False
     params.no_extra_bufts = True
+    place(params, on_card=local.gpu and graphics_card(xllamacpp.get_device_info()) is not None)
     params.verbosity = -1
     server = await asyncio.to_thread(xllamacpp.Server, params)
     async with httpx.AsyncClient(base_url=server.listening_address, timeout=120) as client:
@@ -202,8 +202,10 @@ async def at_once(model: Model, count: int, runs: int) -> None:
 async def run(args: argparse.Namespace) -> None:
     """Load both and print."""
     weights = Weights(Config().models)
-    config = ModelRouter()
-    files = await weights.ensure(config.providers.local.models[0])
+    local = Local(models=(args.model,), gpu=not args.cpu)
+    profiles = {"chat_low_latency": (f"local/{args.model}",)}
+    config = ModelRouter(providers=Providers(local=local), profiles=profiles)
+    files = await weights.ensure(args.model)
     path = next(iter(files.values()))
     print(f"{'':<28} {'first token, ms':>22} {'tokens/s':>18}   median (range) of {args.runs}")
     async with (
@@ -211,11 +213,12 @@ async def run(args: argparse.Namespace) -> None:
         open_server(path, config) as server,
     ):
         await router.ready()
+        loaded = next(one for one in router.models() if one.id == f"local/{args.model}")
+        print(f"{args.model} on {loaded.device}")
         await beside({"sonia": OfSonia(router), "server": server}, args.runs)
         await long_session(OfSonia(router), max(1, args.runs // 2))
-    local = msgspec.structs.replace(config.providers.local, parallel=4, context_tokens=2048)
-    providers = msgspec.structs.replace(config.providers, local=local)
-    four = msgspec.structs.replace(config, providers=providers)
+    local = msgspec.structs.replace(local, parallel=4, context_tokens=2048)
+    four = msgspec.structs.replace(config, providers=Providers(local=local))
     async with open_router(four, EmbeddingModel(), weights) as router:
         await router.ready()
         for count in (1, 4):
@@ -227,6 +230,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument(
+        "--model", default=Local().models[0], help="of the catalogue (default: %(default)s)"
+    )
+    parser.add_argument("--cpu", action="store_true", help="leave the graphics card alone")
     parser.add_argument("--runs", type=int, default=6, help="of each (default: 6)")
     asyncio.run(run(parser.parse_args()))
 

@@ -102,6 +102,7 @@ class Local(Section, frozen=True, kw_only=True):
     models: tuple[str, ...] = ("qwen2.5-coder-0.5b-instruct",)
     folder: str = ""
     threads: Positive = 2
+    gpu: bool = True
     context_tokens: Annotated[int, msgspec.Meta(ge=512)] = 8192
     parallel: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
     warm: bool = True

@@ -139,7 +139,8 @@ ChatEvent = TextDelta | ToolCallProposed | Finished
 class ModelInfo(Value):
     """A model that may be asked for. `context_tokens` bounds prompt and answer together.
 
-    Prices are US dollars per million tokens; None is not known.
+    Prices are US dollars per million tokens; None is not known. `device` is where a local model
+    is loaded: `cpu` or a graphics card's name; None while it is not, and elsewhere.
     """
 
     id: str
@@ -149,6 +150,7 @@ class ModelInfo(Value):
     vision: bool = False
     input_usd: float | None = None
     output_usd: float | None = None
+    device: str | None = None
 
 
 class ProviderInfo(Value):

@@ -9,6 +9,9 @@ Measured on this engine, and why the settings are what they are:
 - Its threads wait for each other by spinning. With the default a second busy program makes them
   two to seven times slower; a short spin costs nothing when the cores are free.
 - Prompts of one slot that begin differently swap through the prompt cache in memory.
+- A build for CUDA, Vulkan or Metal finds the graphics card by itself. There a batch costs little,
+  so prompts go in the engine's own larger ones; and the layers that don't fit stay with the
+  processor, which takes the engine's fitting.
 """
 
 from __future__ import annotations
@@ -36,22 +39,32 @@ SPINS = "1000"
 
 OnChunk = Callable[[dict[str, Any]], bool]
 
+CPU = "cpu"
+
 
 class Llama:
     """One model, loaded. Every method but `count_tokens` blocks: call them from threads."""
 
-    def __init__(self, path: Path, *, threads: int, context_tokens: int, parallel: int) -> None:
-        """Load the weights. Raises `Unavailable` when the engine refuses them."""
+    def __init__(
+        self, path: Path, *, threads: int, context_tokens: int, parallel: int, gpu: bool
+    ) -> None:
+        """Load the weights. Raises `Unavailable` when the engine refuses them.
+
+        With `gpu` on the graphics card, where the installed build of the engine knows one.
+        """
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # read when the engine's library loads
         import httpx
         import xllamacpp
 
         self.context_tokens = context_tokens
+        card = graphics_card(xllamacpp.get_device_info()) if gpu else None
+        self.device = card or CPU
         self._folder = Path(tempfile.mkdtemp(prefix="sonia-llama-"))
         socket = self._folder / "engine.sock"
         by_file = os.name == "posix" and len(str(socket)) <= LONGEST_SOCKET_PATH
         key = secrets.token_urlsafe(32)
         params = _params(xllamacpp, path, threads, context_tokens * parallel, parallel)
+        place(params, on_card=card is not None)
         params.hostnames = [str(socket) if by_file else "127.0.0.1"]
         params.api_keys = [key]
         try:
@@ -101,15 +114,35 @@ def _params(xllamacpp: Any, path: Path, threads: int, total_tokens: int, paralle
     params = xllamacpp.CommonParams()
     params.model.path = str(path)
     params.n_ctx, params.n_parallel = total_tokens, parallel
-    params.n_batch = params.n_ubatch = BATCH_TOKENS
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
     params.cache_ram_mib = PROMPT_CACHE_MIB
     params.n_threads_http = 1
-    params.fit_params = params.warmup = False
+    params.warmup = False
     params.no_extra_bufts = True
     params.ui = params.endpoint_slots = params.endpoint_props = False
     params.verbosity = -1
     return params
+
+
+def place(params: Any, *, on_card: bool) -> None:
+    """Set what depends on where the model is to be loaded."""
+    params.fit_params = on_card
+    if not on_card:
+        params.n_batch = params.n_ubatch = BATCH_TOKENS
+        params.n_gpu_layers = 0
+        params.no_kv_offload = params.no_op_offload = True
+
+
+def graphics_card(devices: Sequence[dict[str, Any]]) -> str | None:
+    """What the one is called that the engine takes, e.g. "NVIDIA H100 80GB HBM3".
+
+    It takes an integrated one only where there is no other. None without any.
+    """
+    for kind in ("_GPU", "_IGPU"):
+        for device in devices:
+            if device["type"].name.endswith(kind):
+                return str(device["description"] or device["name"])
+    return None
 
 
 def refuse(error: dict[str, Any]) -> None:

@@ -128,6 +128,7 @@ class LocalBackend:
                 context_tokens=model.context_tokens,
                 input_usd=0.0,
                 output_usd=0.0,
+                device=model.device,
             )
             for name, model in self._models.items()
         )

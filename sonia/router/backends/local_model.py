@@ -80,6 +80,11 @@ class LocalModel:
         made_for = self.header.context_tokens if self.header else self._config.context_tokens
         return min(self._config.context_tokens, made_for)
 
+    @property
+    def device(self) -> str | None:
+        """Where it is loaded: `cpu`, or what the graphics card is called. None when it is not."""
+        return self._engine.device if self._engine else None
+
     async def run(self) -> None:
         """Load and hold the model until it is unwanted or idle for long.
 
@@ -221,7 +226,11 @@ class LocalModel:
         await asyncio.to_thread(_read_before, path)
         self._engine = await self._on_thread(
             lambda: Llama(
-                path, threads=self._config.threads, context_tokens=tokens, parallel=parallel
+                path,
+                threads=self._config.threads,
+                context_tokens=tokens,
+                parallel=parallel,
+                gpu=self._config.gpu,
             )
         )
         hello = completion([{"role": "user", "content": "Hello"}], max_tokens=1)
