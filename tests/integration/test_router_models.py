@@ -77,6 +77,11 @@ def end_of(events: list[ChatEvent]) -> Finished:
     return events[-1]
 
 
+def devices(router: FallbackRouter) -> dict[str, str | None]:
+    """Where each model is loaded, by its id."""
+    return {info.id: info.device for info in router.models()}
+
+
 def loaded(router: FallbackRouter) -> set[str]:
     models = router._local._models
     return {name for name, model in models.items() if model.state == "loaded"}
@@ -101,6 +106,15 @@ async def test_a_model_is_loaded_when_asked_and_a_file_of_ones_own_is_a_model(
         assert loaded(router) == {"mine-a"}
         assert (end.model, end.reason) == ("local/mine-a", "length")
         assert {"local/mine-a", "local/mine-b"} <= {info.id for info in router.models()}
+        assert devices(router)["local/mine-a"]
+        assert devices(router)["local/mine-b"] is None
+
+
+async def test_without_leave_for_the_graphics_card_the_processor_computes() -> None:
+    async with routing(gpu=False) as router:
+        await ask(router)
+
+        assert devices(router)[f"local/{SMALL}"] == "cpu"
 
 
 async def test_the_longest_unused_makes_way_and_who_answers_stays(folder: Path) -> None:
