@@ -123,13 +123,16 @@ def ports_of(bound: Mapping[str, socket.socket]) -> dict[str, int]:
 # --- the app -----------------------------------------------------------------------------
 
 
-def build(sonia: Sonia, ports: Mapping[str, int]) -> FrontDoor:
-    """One ASGI app with the routes of every module in `ports`, behind the front door."""
+def build(sonia: Sonia, ports: Mapping[str, int], stopping: asyncio.Event) -> FrontDoor:
+    """One ASGI app with the routes of every module in `ports`, behind the front door.
+
+    Streams that have no end of their own end when `stopping` is set.
+    """
     served = [service for service in SERVICES if service.module in ports]
     probes = sonia.probes()
     handlers: list[Router] = []
     for service in served:
-        handlers.append(_routes(sonia, service.module))
+        handlers.append(_routes(sonia, service.module, stopping))
         handlers.append(health_routes(service.prefix or "/", service.name, probes[service.module]))
     app = Litestar(
         route_handlers=[*handlers, _openapi],
@@ -181,7 +184,7 @@ def _intakes(sonia: Sonia, modules: Collection[str]) -> dict[str, Intake]:
     return taken | {"/v1/audio/transcriptions": sound, "/v1/audio/translations": sound}
 
 
-def _routes(sonia: Sonia, module: str) -> Router:
+def _routes(sonia: Sonia, module: str, stopping: asyncio.Event) -> Router:
     match module:
         case "gateway":
             return gateway_routes(
@@ -198,6 +201,7 @@ def _routes(sonia: Sonia, module: str) -> Router:
                 backups=sonia.backups,
                 purging=sonia.purging,
                 keyring=sonia.keyring,
+                stopping=stopping,
             )
         case "router":
             return Router(
@@ -235,16 +239,23 @@ async def _name_operation(request: Request[Any, Any, Any]) -> None:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn that says when it has started, and leaves signals to `serve`."""
+    """uvicorn that says when it has started and when it stops, and leaves signals to `serve`."""
 
-    def __init__(self, config: uvicorn.Config, started: Callable[[], None]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, started: Callable[[], None], stopping: asyncio.Event
+    ) -> None:
         super().__init__(config)
         self._tell_started = started
+        self._stopping = stopping
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
             self._tell_started()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._stopping.set()
+        await super().shutdown(sockets)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -281,7 +292,9 @@ async def serve(
             if host:
                 hosting.append(asyncio.ensure_future(host(sonia, running)))
 
-        server = _Server(_settings(config, build(sonia, ports)), started)
+        stopping = asyncio.Event()
+        app = build(sonia, ports, stopping)
+        server = _Server(_settings(config, app), started, stopping)
         with _signals(server):
             await server.serve(sockets=list(bound.values()))
         for task in hosting:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
@@ -125,6 +126,7 @@ def routes(
     backups: Backups,
     purging: Purging,
     keyring: Keyring,
+    stopping: asyncio.Event,
 ) -> Router:
     """The gateway's handlers; it has no prefix."""
     v1 = Router(
@@ -147,7 +149,7 @@ def routes(
         ],
         tags=["api-gateway"],
     )
-    return Router(path="/", route_handlers=[v1, *mcp_routes(tools)])
+    return Router(path="/", route_handlers=[v1, *mcp_routes(tools, stopping)])
 
 
 def _turns(turns: Turns) -> Sequence[Any]:

@@ -7,92 +7,98 @@ answer. The client can't give it: whoever can call a tool is not whoever may all
 from __future__ import annotations
 
 import asyncio
-import time
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import msgspec
-from litestar import Request, Response, delete, get, post
+from litestar import Response, delete, get, post
 from litestar.response import Stream
 
-from sonia.client import ClientGone
-from sonia.envelope import current, translate
-from sonia.errors import Internal
+from sonia.envelope import current
 from sonia.gateway import mcp_wire as wire
+from sonia.gateway.mcp_calls import Call, Calls
+from sonia.gateway.mcp_sessions import Session, Sessions
+from sonia.gateway.mcp_streams import Told
 from sonia.gateway.mcp_tools import Caller, OfferedTools
-from sonia.gateway.mcp_wire import Incoming, Mistake
-from sonia.log import get_logger
-from sonia.tools import Outcome, Tools
-from sonia.types import new_id
+from sonia.gateway.mcp_wire import Http, Incoming, Mistake
+from sonia.tools import Tools
 
-HEARTBEAT_S = 15.0
-MOST_SESSIONS = 256
-IDLE_S = 24 * 3600.0
 LIST_TTL_MS = 60_000
+CAPABILITIES = {"tools": {"listChanged": True}}
+SUBSCRIPTION = wire.META + "subscriptionId"
 INSTRUCTIONS = (
     "Sonia acts on her owner's machine. What changes something asks the owner first: such a call "
     "answers when they have, which may take minutes. A refusal is final; don't try other ways."
 )
 
-Http = Request[Any, Any, Any]
-
-
-class _Session(msgspec.Struct):
-    """A client of the older era. Only who opened it may use it."""
-
-    version: str
-    user_id: str | None
-    used_s: float
-
 
 class McpServer:
-    """What `/mcp` answers."""
+    """What `/mcp` answers. Its streams end when `stopping` is set."""
 
-    def __init__(self, tools: Tools) -> None:
+    def __init__(self, tools: Tools, stopping: asyncio.Event) -> None:
         self._tools = OfferedTools(tools)
-        self._sessions: OrderedDict[str, _Session] = OrderedDict()
-        self._calls: dict[tuple[str, wire.Id], asyncio.Task[Any]] = {}
+        self._calls = Calls(self._tools, stopping)
+        self._sessions = Sessions()
+        self._stopping = stopping
+        self._listening: dict[Told, wire.Id] = {}
+        self._tools.watch(self._changed)
 
     async def post(self, request: Http) -> Response[bytes] | Stream:
         """One message of a client."""
-        message: Incoming | None = None
+        message: Incoming | wire.Replied | None = None
         try:
-            _check_accept(request.headers.get("accept", ""))
+            _check_accept(request.headers.get("accept", ""), "application/json")
             message = wire.read(await request.body())
+            if isinstance(message, wire.Replied):
+                await self._calls.replied(self._sessions.find(request.headers), message)
+                return Response(b"", status_code=202)
             return await self._take(message, request)
         except Mistake as mistake:
-            modern = message is not None and message.modern
-            request_id = message.id if message and message.id is not msgspec.UNSET else None
+            asked = message if isinstance(message, Incoming) else None
+            request_id = asked.id if asked and asked.id is not msgspec.UNSET else None
             body = wire.failure(request_id, mistake)
-            return _json(body, mistake.http_status(modern))
+            return _json(body, mistake.http_status(asked is not None and asked.modern))
+
+    def listen(self, request: Http) -> Stream:
+        """What a session is told unasked, or the rest of a stream that broke. Raises `Mistake`."""
+        if "mcp-session-id" not in request.headers:
+            why = "Only a session can listen here. Begin with initialize, or send POST."
+            raise Mistake(wire.INVALID_REQUEST, why, status=405)
+        _check_accept(request.headers.get("accept", ""))
+        session = self._sessions.find(request.headers)
+        if event_id := request.headers.get("last-event-id"):
+            told, after = session.resumed(event_id)
+            return _stream(told.follow(self._stopping, after=after))
+        told = session.standing
+        return _stream(told.follow(self._stopping, after=told.given, primed=session.primed))
 
     def close(self, request: Http) -> None:
         """End a session. Raises `Mistake`."""
-        session_id, _ = self._session(request)
-        del self._sessions[session_id]
-        for (owner, _), call in list(self._calls.items()):
-            if owner == session_id:
-                call.cancel()
+        self._sessions.close(self._sessions.find(request.headers))
 
     async def _take(self, message: Incoming, request: Http) -> Response[bytes] | Stream:
+        session: Session | None = None
         if message.modern:
             wire.check_headers(message, request.headers)
             caller = _stateless(message)
         elif message.method == "initialize":
             return self._initialize(message)
         else:
-            session_id, session = self._session(request)
-            named = request.headers.get("mcp-protocol-version", session.version)
-            wire.check_version(named)
-            caller = Caller(key=session_id, session_id=f"mcp:{session_id}")
-        if message.id is msgspec.UNSET:
-            self._notified(message, caller)
+            session = self._sessions.find(request.headers)
+            caller = Caller(key=session.id, session_id=f"mcp:{session.id}")
+        if isinstance(message.id, msgspec.UnsetType):
+            # In the newer era a call is cancelled by hanging up, so its notifications mean nothing.
+            if session and message.method == "notifications/cancelled":
+                session.cancel(message.params.get("requestId"))
             return Response(b"", status_code=202)
-        assert not isinstance(message.id, msgspec.UnsetType)  # noqa: S101  told just before
-        if message.method == "tools/call":
-            return await self._call(message, message.id, caller, request)
-        return _json(_told(message, message.id, self._answer(message)))
+        match message.method:
+            case "tools/call":
+                call = Call(message, message.id, caller, session)
+                answer = await self._calls.take(call, request)
+                return _json(answer) if isinstance(answer, bytes) else _stream(answer)
+            case "subscriptions/listen" if message.modern:
+                return _stream(self._subscribed(message, message.id))
+        return _json(wire.told(message, message.id, self._answer(message)))
 
     def _answer(self, message: Incoming) -> dict[str, Any]:
         match message.method:
@@ -103,7 +109,7 @@ class McpServer:
             case "server/discover" if message.modern:
                 return {
                     "supportedVersions": list(wire.VERSIONS),
-                    "capabilities": {"tools": {}},
+                    "capabilities": CAPABILITIES,
                     "instructions": INSTRUCTIONS,
                     "_meta": {wire.META + "serverInfo": wire.ours()},
                     **_keep(),
@@ -112,124 +118,45 @@ class McpServer:
                 return {}
         raise Mistake(wire.METHOD_NOT_FOUND, f"There is no method {message.method[:100]!r} here.")
 
-    # --- sessions of the older era -------------------------------------------------------
-
     def _initialize(self, message: Incoming) -> Response[bytes]:
-        if message.id is msgspec.UNSET:
+        if isinstance(message.id, msgspec.UnsetType):
             raise Mistake(wire.INVALID_REQUEST, "initialize is a request: it needs an id.")
         asked = message.params.get("protocolVersion")
         version = asked if asked in wire.LEGACY else wire.LEGACY[0]
-        session_id = new_id("mcps")
-        self._sessions[session_id] = _Session(version, current().user_id, time.monotonic())
-        while len(self._sessions) > MOST_SESSIONS:
-            self._sessions.popitem(last=False)
+        can_ask = wire.can_ask(message.params.get("capabilities"))
+        session = self._sessions.open(version, can_ask=can_ask)
         result: dict[str, Any] = {
             "protocolVersion": version,
-            "capabilities": {"tools": {}},
+            "capabilities": CAPABILITIES,
             "serverInfo": wire.ours(),
             "instructions": INSTRUCTIONS,
         }
-        assert not isinstance(message.id, msgspec.UnsetType)  # noqa: S101  told just before
-        return _json(wire.answer(message.id, result), headers={"mcp-session-id": session_id})
+        return _json(wire.answer(message.id, result), headers={"mcp-session-id": session.id})
 
-    def _session(self, request: Http) -> tuple[str, _Session]:
-        session_id = request.headers.get("mcp-session-id", "")
-        if not session_id:
-            why = "Begin with initialize, or say io.modelcontextprotocol/protocolVersion in _meta."
-            raise Mistake(wire.INVALID_REQUEST, why)
-        session = self._sessions.get(session_id)
-        stale = session is not None and time.monotonic() - session.used_s > IDLE_S
-        if session is None or stale or session.user_id != current().user_id:
-            raise Mistake(wire.INVALID_REQUEST, "No such session. Begin anew.", status=404)
-        session.used_s = time.monotonic()
-        self._sessions.move_to_end(session_id)
-        return session_id, session
+    # --- what changes --------------------------------------------------------------------
 
-    def _notified(self, message: Incoming, caller: Caller) -> None:
-        """In the newer era a call is cancelled by hanging up, so its notifications mean nothing."""
-        if message.method == "notifications/cancelled" and caller.session_id:
-            call = self._calls.get((caller.key, message.params.get("requestId", "")))
-            if call:
-                call.cancel()
-
-    # --- calls ---------------------------------------------------------------------------
-
-    async def _call(
-        self, message: Incoming, request_id: wire.Id, caller: Caller, request: Http
-    ) -> Response[bytes] | Stream:
-        asks: asyncio.Queue[Outcome] = asyncio.Queue()
-        work = asyncio.create_task(self._tools.call(caller, message.params, asks.put_nowait))
-        key = (caller.key, request_id)
-        self._calls[key] = work
-        work.add_done_callback(lambda _: self._forget(key, work))
-        asking = asyncio.ensure_future(asks.get())
-        leaving = asyncio.ensure_future(_left(request))
+    async def _subscribed(self, message: Incoming, request_id: wire.Id) -> AsyncIterator[bytes]:
+        """The newer era's way to listen: a request that is answered when Sonia stops."""
+        wanted = message.params.get("notifications")
+        tools = isinstance(wanted, dict) and wanted.get("toolsListChanged") is True
+        meta = {SUBSCRIPTION: request_id}
+        told = Told()
+        honoured = {"notifications": {"toolsListChanged": True} if tools else {}, "_meta": meta}
+        told.say(wire.notification("notifications/subscriptions/acknowledged", honoured))
+        if tools:
+            self._listening[told] = request_id
         try:
-            await asyncio.wait({work, asking, leaving}, return_when=asyncio.FIRST_COMPLETED)
-            if work.done() and not work.cancelled():
-                return _json(_told(message, request_id, work.result()))
-            if asking.done():
-                asked = asking.result()
-                return _stream(_waiting(message, request_id, work, asked))
-            work.cancel()
-            raise ClientGone("The call was cancelled.")
-        except BaseException:
-            work.cancel()
-            raise
+            async for event in told.follow(self._stopping):
+                yield event
+            yield wire.event(wire.told(message, request_id, {"_meta": meta}))
         finally:
-            asking.cancel()
-            leaving.cancel()
-            await asyncio.gather(asking, leaving, return_exceptions=True)
+            self._listening.pop(told, None)
 
-    def _forget(self, key: tuple[str, wire.Id], work: asyncio.Task[Any]) -> None:
-        if self._calls.get(key) is work:
-            del self._calls[key]
-        if not work.cancelled():
-            work.exception()  # whoever waited has it
-
-
-async def _waiting(
-    message: Incoming, request_id: wire.Id, work: asyncio.Task[dict[str, Any]], asked: Outcome
-) -> AsyncIterator[bytes]:
-    """Say that a person was asked, keep the line open, and end with the result."""
-    said = (
-        f"Waiting for consent to {asked.tool}. The owner answers with: "
-        f"sonia approvals approve {asked.approval_id}"
-    )
-    token = message.meta.get("progressToken")
-    step = 0
-    try:
-        while not work.done():
-            step += 1
-            yield (
-                b": waiting\n\n" if token is None else wire.event(wire.progress(token, step, said))
-            )
-            await asyncio.wait({work}, timeout=HEARTBEAT_S)
-        if not work.cancelled():
-            yield wire.event(_outcome(message, request_id, work))
-    finally:
-        work.cancel()
-        await asyncio.wait({work})
-
-
-def _outcome(message: Incoming, request_id: wire.Id, work: asyncio.Task[dict[str, Any]]) -> bytes:
-    try:
-        return _told(message, request_id, work.result())
-    except Mistake as mistake:
-        return wire.failure(request_id, mistake)
-    except Exception as error:  # noqa: BLE001  every failure is the stream's last message
-        known = translate(error)
-        if isinstance(known, Internal):
-            get_logger("api-gateway").error("call failed", exc_info=error)
-        return wire.failure(request_id, Mistake(wire.INTERNAL_ERROR, known.message))
-
-
-def _told(message: Incoming, request_id: wire.Id, result: dict[str, Any]) -> bytes:
-    return wire.answer(request_id, _complete(result) if message.modern else result)
-
-
-def _complete(result: dict[str, Any]) -> dict[str, Any]:
-    return {"resultType": "complete", **result}
+    def _changed(self) -> None:
+        for session in self._sessions:
+            session.changed()
+        for told, request_id in self._listening.items():
+            told.say(wire.notification(wire.TOOLS_CHANGED, {"_meta": {SUBSCRIPTION: request_id}}))
 
 
 def _keep() -> dict[str, Any]:
@@ -243,18 +170,12 @@ def _stateless(message: Incoming) -> Caller:
     return Caller(key=f"{current().user_id or ''}/{name}")
 
 
-async def _left(request: Http) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-
-
-def _check_accept(accept: str) -> None:
+def _check_accept(accept: str, *also: str) -> None:
     kinds = {kind.partition(";")[0].strip() for kind in accept.lower().split(",")}
-    json = kinds & {"application/json", "application/*", "*/*"}
-    events = kinds & {"text/event-stream", "text/*", "*/*"}
-    if not (json and events):
-        why = "Accept must name application/json and text/event-stream."
-        raise Mistake(wire.INVALID_REQUEST, why, status=406)
+    for needed in (*also, "text/event-stream"):
+        if not kinds & {needed, f"{needed.partition('/')[0]}/*", "*/*"}:
+            why = f"Accept must name {' and '.join((*also, 'text/event-stream'))}."
+            raise Mistake(wire.INVALID_REQUEST, why, status=406)
 
 
 def _json(body: bytes, status: int = 200, headers: dict[str, str] | None = None) -> Response[bytes]:
@@ -266,21 +187,22 @@ def _stream(events: AsyncIterator[bytes]) -> Stream:
     return Stream(events, media_type="text/event-stream", headers=headers)
 
 
-def mcp_routes(tools: Tools) -> Sequence[Any]:
-    """`/mcp` for `tools`."""
-    server = McpServer(tools)
+def mcp_routes(tools: Tools, stopping: asyncio.Event) -> Sequence[Any]:
+    """`/mcp` for `tools`; its streams end when `stopping` is set."""
+    server = McpServer(tools, stopping)
 
     @post("/mcp", status_code=200, operation_id="Mcp", tags=["mcp"])
     async def mcp(request: Http) -> Response[bytes] | Stream:
         return await server.post(request)
 
     @get("/mcp", include_in_schema=False)
-    async def mcp_listen(request: Http) -> Response[bytes]:
-        mistake = Mistake(wire.INVALID_REQUEST, "Nothing is told here unasked. Send POST.")
-        body = wire.failure(None, mistake)
-        return Response(
-            body, status_code=405, media_type="application/json", headers={"allow": "POST, DELETE"}
-        )
+    async def mcp_listen(request: Http) -> Response[bytes] | Stream:
+        try:
+            return server.listen(request)
+        except Mistake as mistake:
+            status = mistake.http_status(modern=False)
+            allowed = {"allow": "POST, DELETE"} if status == 405 else None
+            return _json(wire.failure(None, mistake), status, allowed)
 
     @delete("/mcp", status_code=200, include_in_schema=False)
     async def mcp_close(request: Http) -> Response[bytes]:

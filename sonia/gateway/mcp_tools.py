@@ -14,7 +14,6 @@ from typing import Any
 import msgspec
 
 from sonia.envelope import current
-from sonia.errors import SoniaError
 from sonia.gateway.mcp_wire import INVALID_PARAMS, Mistake
 from sonia.tools import Call, Outcome, ToolInfo, ToolNotFound, Tools
 from sonia.types import Origin, Value
@@ -40,37 +39,31 @@ class OfferedTools:
         """Every tool, by name."""
         return [_described(info) for info in self._tools.catalogue()]
 
-    async def call(
-        self, caller: Caller, params: dict[str, Any], asked: Callable[[Outcome], None]
-    ) -> dict[str, Any]:
-        """Use a tool and return MCP's result; `asked` is told when a person has to be.
+    def watch(self, changed: Callable[[], None]) -> None:
+        """Have `changed` called whenever there are other tools."""
+        self._tools.watch(changed)
 
-        Then it waits for the answer. Cancelling gives the question up. Raises `Mistake`.
+    async def begin(self, caller: Caller, params: dict[str, Any]) -> Outcome:
+        """Use a tool. Returns at once with `approval_required` when a person has to be asked.
+
+        Raises `Mistake`, and a `SoniaError` that is for the client's model to read.
         """
         name, arguments = _named(params)
-        origins = self._origins(caller)
         call = Call(
             tool_name=name,
             args=arguments,
-            origins=tuple(sorted(origins)),
+            origins=tuple(sorted(self._origins(caller))),
             session_id=caller.session_id,
             user_id=current().user_id,
             follow_up=True,
         )
         try:
-            outcome = await self._tools.execute(call)
+            return await self._tools.execute(call)
         except ToolNotFound as error:
             raise Mistake(INVALID_PARAMS, error.message) from error
-        except SoniaError as error:  # wrong arguments, too many questions: for its model to read
-            return _failed(error.message)
-        if outcome.status == "approval_required":
-            asked(outcome)
-            outcome = await self._answered(outcome.action_id)
-        if brings := self._tools.describe(outcome.tool).brings:
-            origins.add(brings)
-        return _result(outcome)
 
-    async def _answered(self, action_id: str) -> Outcome:
+    async def answered(self, action_id: str) -> Outcome:
+        """Wait until the person has answered. Cancelling takes the question back."""
         settled = False
         try:
             outcome = await self._tools.settled(action_id)
@@ -79,6 +72,20 @@ class OfferedTools:
         finally:
             if not settled:
                 await asyncio.shield(self._tools.withdraw(action_id))
+
+    async def withdraw(self, action_id: str) -> None:
+        """Take a question back."""
+        await self._tools.withdraw(action_id)
+
+    async def action(self, action_id: str) -> Outcome:
+        """How it is with one that began earlier."""
+        return await self._tools.action(action_id)
+
+    def result(self, caller: Caller, outcome: Outcome) -> dict[str, Any]:
+        """What became of it, as MCP has it; the client has then been given that."""
+        if brings := self._tools.describe(outcome.tool).brings:
+            self._origins(caller).add(brings)
+        return _result(outcome)
 
     def _origins(self, caller: Caller) -> set[Origin]:
         """Where the words came from that the client's model was given; the oldest are let go."""
@@ -118,8 +125,8 @@ def _result(outcome: Outcome) -> dict[str, Any]:
         content = [{"type": "text", "text": text}]
         return {"content": content, "structuredContent": result, "isError": False, "_meta": told}
     why = outcome.error.message if outcome.error else outcome.decision.reason
-    return _failed(f"{outcome.tool} was not run ({outcome.status}): {why}") | {"_meta": told}
+    return failed(f"{outcome.tool} was not run ({outcome.status}): {why}") | {"_meta": told}
 
 
-def _failed(why: str) -> dict[str, Any]:
+def failed(why: str) -> dict[str, Any]:
     return {"content": [{"type": "text", "text": why}], "isError": True}

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
+from litestar import Request
 
 from sonia.version import VERSION
 
@@ -27,11 +28,14 @@ HEADER_MISMATCH, UNSUPPORTED_VERSION = -32020, -32022
 _STATUS = {METHOD_NOT_FOUND: 404, INTERNAL_ERROR: 200}
 
 META = "io.modelcontextprotocol/"
+CAPABILITIES = META + "clientCapabilities"
+TOOLS_CHANGED = "notifications/tools/list_changed"
 _SENTINEL = re.compile(r"=\?base64\?(.*)\?=")
 _NAMED = {"tools/call": "name"}  # the methods whose header Mcp-Name repeats a parameter
 
 Id = int | str
 Headers = Mapping[str, str]
+Http = Request[Any, Any, Any]
 
 
 class Mistake(Exception):
@@ -70,7 +74,16 @@ class Incoming(msgspec.Struct, frozen=True):
         return META + "protocolVersion" in self.meta
 
 
-def read(body: bytes) -> Incoming:
+class Replied(msgspec.Struct, frozen=True):
+    """A client's answer to a request of ours."""
+
+    jsonrpc: str
+    id: Id
+    result: dict[str, Any] | None = None
+    error: dict[str, Any] | None = None
+
+
+def read(body: bytes) -> Incoming | Replied:
     """Raises `Mistake` for what is not one message of JSON-RPC 2.0."""
     try:
         decoded = msgspec.json.decode(body)
@@ -78,10 +91,12 @@ def read(body: bytes) -> Incoming:
         raise Mistake(PARSE_ERROR, "The body is not JSON.") from error
     if isinstance(decoded, dict) and "id" in decoded and isinstance(decoded["id"], bool):
         decoded["id"] = None
+    answers = isinstance(decoded, dict) and "method" not in decoded
+    kind: type[Incoming | Replied] = Replied if answers else Incoming
     try:
-        message = msgspec.convert(decoded, Incoming)
+        message = msgspec.convert(decoded, kind)
     except msgspec.ValidationError as error:
-        why = "The body must be one JSON-RPC request or notification."
+        why = "The body must be one JSON-RPC request, notification or response."
         raise Mistake(INVALID_REQUEST, why) from error
     if message.jsonrpc != "2.0":
         raise Mistake(INVALID_REQUEST, "jsonrpc must be '2.0'.")
@@ -128,6 +143,11 @@ def answer(request_id: Id | None, result: dict[str, Any]) -> bytes:
     return msgspec.json.encode({"jsonrpc": "2.0", "id": request_id, "result": result})
 
 
+def told(message: Incoming, request_id: Id, result: dict[str, Any]) -> bytes:
+    """A response, as the era of the request has it."""
+    return answer(request_id, {"resultType": "complete", **result} if message.modern else result)
+
+
 def failure(request_id: Id | None, mistake: Mistake) -> bytes:
     """An error; without an id it answers what could not be read."""
     told: dict[str, Any] = {"code": mistake.code, "message": mistake.message}
@@ -136,17 +156,36 @@ def failure(request_id: Id | None, mistake: Mistake) -> bytes:
     return msgspec.json.encode({"jsonrpc": "2.0", "id": request_id, "error": told})
 
 
-def event(message: bytes) -> bytes:
+def request(request_id: Id, method: str, params: dict[str, Any]) -> bytes:
+    """What is asked of the client."""
+    asked = {"jsonrpc": "2.0", "id": request_id, "method": method, "params": params}
+    return msgspec.json.encode(asked)
+
+
+def notification(method: str, params: dict[str, Any]) -> bytes:
+    """What the client is told."""
+    return msgspec.json.encode({"jsonrpc": "2.0", "method": method, "params": params})
+
+
+def event(message: bytes, event_id: str | None = None) -> bytes:
     """One message as a server-sent event."""
-    return b"event: message\ndata: " + message + b"\n\n"
+    numbered = f"id: {event_id}\n".encode() if event_id else b""
+    return numbered + b"event: message\ndata: " + message + b"\n\n"
 
 
-def progress(token: Any, step: int, said: str) -> bytes:
-    """How it goes, for a client that asked to be told."""
-    params = {"progressToken": token, "progress": step, "message": said}
-    return msgspec.json.encode(
-        {"jsonrpc": "2.0", "method": "notifications/progress", "params": params}
-    )
+def asking(message: str) -> dict[str, Any]:
+    """The parameters of an elicitation that has nothing to fill in."""
+    return {
+        "mode": "form",
+        "message": message,
+        "requestedSchema": {"type": "object", "properties": {}},
+    }
+
+
+def can_ask(capabilities: Any) -> bool:
+    """Whether the client shows its person what is asked of them."""
+    elicitation = capabilities.get("elicitation") if isinstance(capabilities, dict) else None
+    return isinstance(elicitation, dict) and (not elicitation or "form" in elicitation)
 
 
 def ours() -> dict[str, Any]:

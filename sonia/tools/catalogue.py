@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ class Catalogue:
         known = (*known, *for_others)
         self._timeout_s = timeout_s
         self._folder = str(folder)
+        self._watchers: list[Callable[[], None]] = []
         self._hold(known)
 
     def _hold(self, known: Iterable[Tool[Any]]) -> None:
@@ -53,7 +54,16 @@ class Catalogue:
     def offer(self, prefix: str, found: tuple[Tool[Any], ...]) -> None:
         """From now on these are the tools whose names begin so."""
         others = (tool for name, tool in self._tools.items() if not name.startswith(prefix))
+        before = self._digests
         self._hold([*others, *found])
+        if self._digests != before:
+            for changed in tuple(self._watchers):
+                changed()
+
+    def watch(self, changed: Callable[[], None]) -> Callable[[], None]:
+        """See `Tools.watch`."""
+        self._watchers.append(changed)
+        return lambda: self._watchers.remove(changed)
 
     def infos(self) -> tuple[ToolInfo, ...]:
         """Every tool, by name."""

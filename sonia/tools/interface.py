@@ -7,6 +7,7 @@ run, and look again whether it did. Nothing runs without control's decision on i
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Callable
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from sonia.control import DeadLetter, Decision, LetterState, Plan, Replayed, Tier
@@ -185,6 +186,10 @@ class Tools(Protocol):
 
     def specs(self) -> tuple[ToolSpec, ...]:
         """The same, as a model is told of them."""
+        ...
+
+    def watch(self, changed: Callable[[], None]) -> Callable[[], None]:
+        """Have `changed` called whenever there are other tools; call the result to stop."""
         ...
 
     async def plan(

@@ -72,6 +72,7 @@ class GuardedTools:
         self._calls: set[asyncio.Task[Outcome]] = set()
         self._closed = False
         self.offer = self._catalogue.offer
+        self.watch = self._catalogue.watch
         self.servers: Servers | None = None
 
     # --- the catalogue -------------------------------------------------------------------

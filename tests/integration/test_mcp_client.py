@@ -221,7 +221,7 @@ async def test_a_server_at_an_address_is_used_like_a_program(opened: Open, tmp_p
         open_database(tmp_path / "other" / "sonia.db", MIGRATIONS) as db,
         open_control(EvaOs(), db) as control,
         open_tools(OpenClaw(), control, db, tmp_path / "elsewhere") as tools,
-        serving(mcp_routes(tools), below="/") as url,
+        serving(mcp_routes(tools, asyncio.Event()), below="/") as url,
         opened(other=McpServer(url=f"{url}/mcp")) as given,
     ):
         await given.up("other")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,43 +11,15 @@ import httpx
 import pytest
 from mcp import Client
 
-from sonia.config import EvaOs, MemoryEngine, OpenClaw
-from sonia.control import Control, open_control
-from sonia.db import open_database
-from sonia.events import Bus
-from sonia.gateway import MemoryOfWhoAsks
-from sonia.gateway.mcp import mcp_routes
-from sonia.memory import open_memory
-from sonia.tools import Tools, open_tools
-from tests.memory_given import MIGRATIONS, HashingEmbedder
-from tests.serving import serving
+from tests.mcp_serving import ERAS, NEW, Given, serving_tools
 
-ERAS = ("legacy", "2026-07-28", "auto")
 META = "io.modelcontextprotocol/"
-NEW = "2026-07-28"
-
-
-@dataclass
-class Given:
-    url: str
-    control: Control
-    tools: Tools
-    workspace: Path
 
 
 @pytest.fixture
 async def given(tmp_path: Path) -> AsyncIterator[Given]:
-    async with AsyncExitStack() as stack:
-        enter = stack.enter_async_context
-        db = await enter(open_database(tmp_path / "data" / "sonia.db", MIGRATIONS))
-        control = await enter(open_control(EvaOs(), db))
-        text = tmp_path / "data" / "text"
-        memory = await enter(open_memory(MemoryEngine(), db, HashingEmbedder(), Bus(), text))
-        own = MemoryOfWhoAsks(memory)
-        opening = open_tools(OpenClaw(), control, db, tmp_path / "workspace", remembering=own)
-        tools = await enter(opening)
-        url = await enter(serving(mcp_routes(tools), below="/"))
-        yield Given(f"{url}/mcp", control, tools, tmp_path / "workspace")
+    async with serving_tools(tmp_path) as given:
+        yield given
 
 
 @pytest.mark.parametrize("era", ERAS)
