@@ -58,7 +58,9 @@ class Conversation:
         """Say that the session has begun, and how it is."""
         rate = self._session.sample_rate or self._shared.config.sample_rate
         await self._teller.tell("SESSION_START", user_id=self._session.user_id)
-        await self._teller.tell("STATUS", state="ACTIVE", audio=True, sample_rate=rate)
+        await self._teller.tell(
+            "STATUS", state="ACTIVE", audio=True, sample_rate=rate, codec=self._session.codec
+        )
 
     async def hear(self, raw: str | bytes) -> None:
         """Deal with one message; what is wrong with it is told, never raised."""
@@ -122,11 +124,11 @@ class Conversation:
                     pointer="/type",
                 )
 
-    async def _listen(self, pcm: bytes) -> None:
-        if len(pcm) % 2:
+    async def _listen(self, data: bytes) -> None:
+        if self._session.codec == "pcm" and len(data) % 2:
             raise InvalidRequest("Sound is 16-bit PCM, mono: an even number of bytes.")
-        if pcm:
-            await (await self._talk()).hear(pcm)
+        if data:
+            await (await self._talk()).hear(data)
 
     async def _talk(self) -> Talking:
         """The spoken side, begun at its first use."""
@@ -207,4 +209,6 @@ def _audio(said: Said) -> bytes:
             return base64.b64decode(audio, validate=True)
     except (binascii.Error, ValueError):
         pass
-    raise InvalidRequest("AUDIO needs data.audio: 16-bit PCM, little-endian, mono, in base64.")
+    raise InvalidRequest(
+        "AUDIO needs data.audio: sound in base64, PCM (16-bit, mono) or one Opus packet."
+    )

@@ -40,6 +40,8 @@ ServerKind = Literal[
 Responder = Turns
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
 SampleRate = Literal[8000, 16000, 24000, 48000]
+Codec = Literal["pcm", "opus"]
+Speed = Annotated[float, msgspec.Meta(ge=0.5, le=2)]
 
 
 class VoiceSessionNotFound(NotFound):
@@ -61,13 +63,16 @@ class StartSession(Value):
     voice: Name | None = None
     language: Name | None = None
     sample_rate: SampleRate | None = None
+    speed: Speed | None = None
+    codec: Codec = "pcm"
     metadata: dict[str, Any] = {}
 
 
 class VoiceSession(Value):
     """One conversation by voice. `ws_url` is where to talk.
 
-    `voice`, `language` and `sample_rate` (Hz, both ways) are as asked for; None is as configured.
+    `voice`, `language`, `speed` and `sample_rate` (Hz, both ways) are as asked for; None is as
+    configured. `codec` is how sound travels, both ways.
     """
 
     session_id: str
@@ -80,6 +85,8 @@ class VoiceSession(Value):
     voice: str | None = None
     language: str | None = None
     sample_rate: int | None = None
+    speed: float | None = None
+    codec: Codec = "pcm"
     metadata: dict[str, Any] = {}
 
 

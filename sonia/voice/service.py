@@ -14,7 +14,7 @@ from sonia.config import Pipecat
 from sonia.db import Database
 from sonia.errors import Unavailable
 from sonia.events import ReminderDue
-from sonia.types import new_id, now
+from sonia.types import DEFAULT_USER, new_id, now
 from sonia.voice.conversation import Conversation
 from sonia.voice.interface import (
     Responder,
@@ -63,12 +63,16 @@ class TalkingSessions:
             voice=start.voice,
             language=start.language,
             sample_rate=start.sample_rate,
+            speed=start.speed,
+            codec=start.codec,
             metadata=start.metadata,
         )
         self._sessions[session_id] = session
         self._begun_at[session_id] = self._active_at[session_id] = self._shared.clock.now()
         self._forget_closed()
-        if start.voice or start.language or start.sample_rate:  # it will be a spoken one
+        if (
+            msgspec.structs.replace(start, user_id=DEFAULT_USER, metadata={}) != StartSession()
+        ):  # it will be a spoken one
             self._shared.warm(start.voice or self._config.voice)
         return session
 

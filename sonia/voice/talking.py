@@ -20,6 +20,7 @@ from sonia.voice.attention import PATIENCE
 from sonia.voice.clauses import spoken
 from sonia.voice.ears import Ears, Listening, Manner
 from sonia.voice.interface import Responder, VoiceSession
+from sonia.voice.opus import DECODED_HZ, OpusDecoder, OpusEncoder
 from sonia.voice.playback import Clock, Playback, WallClock
 from sonia.voice.resampling import Resampler
 from sonia.voice.speech import EAR_RATE, VOICE_RATE, Samples, Speech, from_pcm, heard, to_pcm
@@ -103,7 +104,11 @@ class Talking:
         self._sent = 0
         self.turns = 0
         self.active_at = shared.clock.now()  # when somebody last said anything
-        self._in = Resampler(self._rate, EAR_RATE)
+        self._speed = session.speed or config.speed
+        opus = session.codec == "opus"
+        self._unpack = OpusDecoder().feed if opus else from_pcm
+        self._pack = OpusEncoder(self._rate).feed if opus else _as_pcm
+        self._in = Resampler(DECODED_HZ if opus else self._rate, EAR_RATE)
         self._out = Resampler(VOICE_RATE, self._rate)
         piece_s = config.chunk_size / self._rate
         self._playback = Playback(self._send, shared.clock, piece_s)
@@ -139,9 +144,9 @@ class Talking:
             work = self._shared.responder.expect(session_id, user_id=user_id)
             self._expecting = asyncio.create_task(_quietly(work), name="expect words")
 
-    async def hear(self, pcm: bytes) -> None:
-        """Sound at the session's rate, 16-bit."""
-        await self.line.hear(self._in.feed(from_pcm(pcm)))
+    async def hear(self, data: bytes) -> None:
+        """Sound as the session's codec has it. Raises `InvalidRequest` for what is none."""
+        await self.line.hear(self._in.feed(self._unpack(data)))
 
     async def take(self, said: Utterance) -> None:
         """Answer this aloud."""
@@ -167,7 +172,7 @@ class Talking:
         voice = Voice(
             speaker=shared.speech.speaker,
             name=self._voice,
-            speed=shared.config.speed,
+            speed=self._speed,
             apology=shared.apologies.get(self._voice, np.empty(0, np.float32)),
         )
         answer = Answer(shared.responder, voice, self._playback, self._teller, shared.clock)
@@ -215,9 +220,9 @@ class Talking:
             return
         words = Utterance(text=text)
         self._waiting.add(id(words))
-        speaker, speed = self._shared.speech.speaker, self._shared.config.speed
+        speaker = self._shared.speech.speaker
         try:
-            sounds = speaker.speak(spoken(text), voice=self._voice, speed=speed)
+            sounds = speaker.speak(spoken(text), voice=self._voice, speed=self._speed)
             sound = np.concatenate([part async for part in sounds])
             if id(words) in self._waiting:
                 self._playback.begin()
@@ -251,9 +256,9 @@ class Talking:
             await self._teller.tell("AUDIO_DONE")
 
     async def _send(self, samples: Samples) -> None:
-        pcm = to_pcm(self._out.feed(samples))
-        await self._teller.sound(pcm, sample_rate=self._rate, seq=self._sent)
-        self._sent += 1
+        for piece in self._pack(self._out.feed(samples)):
+            await self._teller.sound(piece, sample_rate=self._rate, seq=self._sent)
+            self._sent += 1
 
 
 @asynccontextmanager
@@ -270,6 +275,10 @@ async def talking(shared: Talkers, session: VoiceSession, teller: Teller) -> Asy
         finally:
             await talk.ears.close()
             await talk.silence()
+
+
+def _as_pcm(samples: Samples) -> list[bytes]:
+    return [to_pcm(samples)]
 
 
 async def _quietly(work: Coroutine[Any, Any, None]) -> None:
