@@ -323,10 +323,15 @@ class Pipecat(Listen, frozen=True, kw_only=True):
 class McpServer(Section, frozen=True, kw_only=True):
     """A server whose tools become Sonia's: a program (`command`) or an address (`url`).
 
-    `env` is added to the program's environment, `headers` to requests.
+    `env` is added to the program's environment, `headers` to requests. In its sandbox a program
+    has the network with `network` only, and sees `reads` and `writes`, relative to the workspace.
     """
 
     command: tuple[Text, ...] = ()
+    sandbox: bool = True
+    network: bool = False
+    reads: tuple[Text, ...] = ()
+    writes: tuple[Text, ...] = ()
     url: str = ""
     env: dict[str, Secret] = {}
     headers: dict[str, Secret] = {}

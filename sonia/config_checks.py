@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from sonia.config_errors import Mistake, quoted
 
 if TYPE_CHECKING:
-    from sonia.config import Config, Custom, Listen, ModelRouter, Providers
+    from sonia.config import Config, Custom, Listen, McpServer, ModelRouter, Providers
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 PROVIDERS = ("local", "ollama", "anthropic", "openrouter", "openai")
@@ -113,6 +113,19 @@ def _mcp(config: Config) -> Iterator[Mistake]:
         if server.url and (wrong := _wrong_url(server.url)):
             what = f"{wrong} Expected a URL like http://127.0.0.1:8000/mcp."
             yield Mistake((*path, "url"), what)
+        yield from _walls(path, server, config.services.openclaw.egress)
+
+
+def _walls(path: tuple[str, ...], server: McpServer, egress: str) -> Iterator[Mistake]:
+    given = [key for key in ("network", "reads", "writes") if getattr(server, key)]
+    if given and (server.url or not server.sandbox):
+        which = "a url" if server.url else "sandbox = false"
+        yield Mistake((*path, given[0]), f"is for a program in its sandbox, and there is {which}.")
+    elif server.network and egress != "open":
+        yield Mistake(
+            (*path, "network"),
+            f'with it a program goes anywhere, and services.openclaw.egress is "{egress}".',
+        )
 
 
 def _wrong_url(url: str) -> str | None:

@@ -22,10 +22,12 @@ ENVIRONMENT = {
 SHELL = "/bin/sh"
 
 _HERE = Path(__file__).parent
-_BINDS = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
+SEEN = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 _ETC = ("alternatives", "group", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "localtime",
         "nsswitch.conf", "passwd", "protocols", "services", "ssl/certs")  # fmt: skip
 SCRATCH = ("/dev/shm", "/tmp")  # noqa: S108  mounted empty, inside only
+# /proc too: to root's processes the kernel's settings in /proc/sys are files of their own
+SEALED = [word for name in ("/proc", "/dev", "/") for word in ("--remount-ro", name)]
 _SCRATCH_BYTES = 256 * 1024 * 1024
 
 
@@ -68,9 +70,17 @@ def command_line(
     empty wherever it would be seen. With `second` Landlock says the same once more, inside; for
     that our interpreter is seen there too.
     """
-    seen = (*_BINDS, *interpreter()) if second else _BINDS
+    seen = (*SEEN, *interpreter()) if second else SEEN
     if second:
-        words = _confined(words, read_only=read_only)
+        words = confined(words, *(() if read_only else (INSIDE,)))
+    argv = walls(program, seen, hidden)
+    bind = "--ro-bind" if read_only else "--bind"
+    argv += [bind, str(workspace), INSIDE, "--chdir", INSIDE]
+    return [*argv, *SEALED, "--", *words]
+
+
+def walls(program: str, seen: Sequence[str], hidden: Sequence[Path]) -> list[str]:
+    """bwrap's words for a place of its own, with the `seen` folders to read."""
     argv = [
         program,
         "--unshare-all", "--unshare-user", "--disable-userns",
@@ -90,18 +100,13 @@ def command_line(
     for folder in hidden:
         if any(folder.is_relative_to(name) for name in seen):
             argv += ["--tmpfs", str(folder)]
-    bind = "--ro-bind" if read_only else "--bind"
-    argv += [bind, str(workspace), INSIDE, "--chdir", INSIDE]
-    # /proc too: to root's processes the kernel's settings in /proc/sys are files of their own
-    for name in ("/proc", "/dev", "/"):
-        argv += ["--remount-ro", name]
-    return [*argv, "--", *words]
+    return argv
 
 
 def interpreter() -> tuple[str, ...]:
     """The folder that our Python needs, when the sandbox would not have it anyway."""
     prefix = Path(sys.base_prefix).resolve()
-    return () if any(prefix.is_relative_to(name) for name in _BINDS) else (str(prefix),)
+    return () if any(prefix.is_relative_to(name) for name in SEEN) else (str(prefix),)
 
 
 def landlocked() -> bool:
@@ -110,8 +115,8 @@ def landlocked() -> bool:
     return abi() > 0 and prefix != Path("/") and not Path.home().resolve().is_relative_to(prefix)
 
 
-def _confined(words: Sequence[str], *, read_only: bool) -> list[str]:
+def confined(words: Sequence[str], *writable: str) -> list[str]:
+    """The words that put up the second wall and then start the program `words`."""
     source = (_HERE / "confine.py").read_text(encoding="utf-8")
-    writable = SCRATCH if read_only else (INSIDE, *SCRATCH)
     python = str(Path(sys.executable).resolve())
-    return [python, "-ISc", source, "\n".join(writable), *words]
+    return [python, "-ISc", source, "\n".join((*writable, *SCRATCH)), *words]

@@ -18,7 +18,7 @@ from sonia.tools.files import Workspace
 from sonia.tools.interface import Remembering
 from sonia.tools.journal import Journal
 from sonia.tools.letters import Letters
-from sonia.tools.mcp import open_servers
+from sonia.tools.mcp import Around, open_servers
 from sonia.tools.network import GuardedClient, Reach
 from sonia.tools.packs import for_others, pack_tools
 from sonia.tools.sandbox import Limits, Sandbox
@@ -86,7 +86,9 @@ async def open_tools(
             letters,
         )
         tasks.begin(tools.tidy())
-        async with open_servers(config, tools.offer, control, db, tasks) as tools.servers:
+        around = Around(workspace=workspace, hidden=(hidden,), own=own)
+        opening = open_servers(config, around, tools.offer, control, db, tasks)
+        async with opening as tools.servers:
             try:
                 yield tools
             finally:

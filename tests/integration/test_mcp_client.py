@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -18,6 +19,7 @@ from sonia.control import Control, Rule, open_control
 from sonia.db import open_database
 from sonia.gateway.mcp import mcp_routes
 from sonia.tools import ArgumentsInvalid, Call, GuardedTools, Outcome, open_tools
+from sonia.tools.bubblewrap import SandboxMissing
 from tests.memory_given import MIGRATIONS
 from tests.serving import serving
 
@@ -83,9 +85,11 @@ def listing(tmp_path: Path) -> Path:
     return path
 
 
-def scripted(listing: Path) -> McpServer:
+def scripted(listing: Path, *reads: Path, **more: Any) -> McpServer:
     command = (sys.executable, "-m", "tests.mcp_given", str(listing))
-    return McpServer(command=command, env={"PYTHONPATH": _secret(str(ROOT))})
+    seen = tuple(str(path) for path in (ROOT, listing.parent, *reads))
+    seen = seen if more.get("sandbox", True) else ()
+    return McpServer(command=command, env={"PYTHONPATH": _secret(str(ROOT))}, reads=seen, **more)
 
 
 def _secret(text: str) -> Any:
@@ -244,3 +248,92 @@ async def test_a_call_to_a_server_that_is_down_says_why(
     assert outcome.status == "failed"
     assert outcome.error is not None
     assert "The MCP server x is not there" in outcome.error.message
+
+
+# --- the walls around a program ----------------------------------------------------------
+
+TRY = {"name": "try", "description": "Try it.", "inputSchema": {"type": "object"}}
+linux = pytest.mark.skipif(sys.platform != "linux", reason="bubblewrap is Linux's")
+
+
+async def tried(given: Given, **what: Any) -> str:
+    await given.up("x")
+    await given.control.set_policy(ALLOW, by="operator")
+    outcome = await given.call("mcp.x.try", **what)
+    assert outcome.result, outcome.error
+    return str(outcome.result["text"])
+
+
+@pytest.fixture
+def trying(tmp_path: Path) -> Path:
+    (tmp_path / "listing").mkdir()
+    path = tmp_path / "listing" / "tools.json"
+    tell(path, TRY)
+    return path
+
+
+@linux
+async def test_a_program_sees_nothing_that_was_not_given_to_it(
+    opened: Open, trying: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "letter.txt").write_text("private")
+    monkeypatch.setenv("SONIA_TRIED", "private too")
+    async with opened(x=scripted(trying)) as given:
+        read = await tried(given, read=str(tmp_path / "letter.txt"))
+        workspace = await tried(given, write=str(tmp_path / "workspace" / "a.txt"))
+        home = await tried(given, of="HOME")
+        inherited = await tried(given, of="SONIA_TRIED")
+
+    assert (read, workspace) == ("FileNotFoundError", "FileNotFoundError")
+    assert (home, inherited) == ("/tmp", "")
+
+
+@linux
+async def test_what_is_given_to_a_program_it_has_and_sonias_own_it_has_not(
+    opened: Open, trying: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "letter.txt").write_text("for it")
+    server = scripted(trying, tmp_path, writes=(".",))
+    async with opened(x=server) as given:
+        read = await tried(given, read=str(tmp_path / "letter.txt"))
+        changed = await tried(given, write=str(tmp_path / "letter.txt"))
+        made = await tried(given, write="a.txt")
+        data = await tried(given, read=str(tmp_path / "data" / "sonia.db"))
+
+    assert (read, changed) == ("for it", "OSError")
+    assert (made, (tmp_path / "workspace" / "a.txt").read_text()) == ("done", "written")
+    assert data == "FileNotFoundError"
+
+
+@linux
+@pytest.mark.parametrize(
+    ("more", "came_of_it"),
+    [({}, "ConnectionRefusedError"), ({"network": True}, "done"), ({"sandbox": False}, "done")],
+)
+async def test_a_program_has_the_network_only_where_it_is_said(
+    opened: Open, trying: Path, more: dict[str, Any], came_of_it: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        async with opened(x=scripted(trying, **more)) as given:
+            dialled = await tried(given, dial=listening.getsockname()[1])
+
+    if came_of_it != "done":  # the second wall, where there is one, says it otherwise
+        assert dialled in (came_of_it, "PermissionError")
+    else:
+        assert dialled == came_of_it
+
+
+async def test_without_a_sandbox_a_program_is_not_started_and_it_is_said_what_to_do(
+    opened: Open, trying: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def absent() -> str:
+        raise SandboxMissing("There is no bubblewrap here.")
+
+    monkeypatch.setattr("sonia.tools.mcp.room.find_bubblewrap", absent)
+    async with opened(x=scripted(trying)) as given:
+        assert given.tools.servers
+        state = given.tools.servers.states()["x"]
+        state = await given.moved("x") if state == "starting" else state
+
+    assert "There is no bubblewrap here." in state
+    assert "services.openclaw.mcp.x.sandbox = false" in state

@@ -296,6 +296,24 @@ def test_two_services_on_one_port_are_refused_and_port_0_may_be_shared() -> None
     assert parse({"services": several_free}).services.pipecat.port == 0
 
 
+@pytest.mark.parametrize(
+    ("server", "egress", "said"),
+    [
+        ({}, "open", "either a command or a url"),
+        ({"command": ["a"], "network": True}, "lan", 'egress is "lan"'),
+        ({"url": "http://127.0.0.1:1/mcp", "network": True}, "open", "there is a url"),
+        ({"command": ["a"], "sandbox": False, "reads": ["b"]}, "open", "there is sandbox = false"),
+    ],
+)
+def test_walls_that_would_hold_nothing_are_refused(
+    server: dict[str, Any], egress: str, said: str
+) -> None:
+    error = refusal(nested("services.openclaw", {"egress": egress, "mcp": {"x": server}}))
+
+    assert "services.openclaw.mcp.x" in error.message
+    assert said in error.message
+
+
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.2", "::", "sonia.home", ""])
 def test_only_this_machine_may_be_listened_to(host: str) -> None:
     error = refusal(nested("services.eva_os.host", host))

@@ -112,7 +112,7 @@ class Pipes(Line):
         env: Mapping[str, str],
         changed: Callable[[], None],
     ) -> Pipes:
-        """Start the program. Raises `ServerGone`."""
+        """Start the program, with `env` over what it inherits. Raises `ServerGone`."""
         inherited = {key: os.environ[key] for key in INHERITED if key in os.environ}
         try:
             process = await asyncio.create_subprocess_exec(

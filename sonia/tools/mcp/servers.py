@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -13,10 +14,12 @@ from sonia.config import McpServer, OpenClaw, Secret
 from sonia.control import Control
 from sonia.errors import PolicyDenied, SoniaError, Unavailable
 from sonia.log import get_logger
+from sonia.tools.bubblewrap import SandboxMissing
 from sonia.tools.mcp import definitions
 from sonia.tools.mcp.definitions import Definition
 from sonia.tools.mcp.line import METHOD_NOT_FOUND, Line, Pipes, Refused, ServerGone
 from sonia.tools.mcp.pins import Pins
+from sonia.tools.mcp.room import HOME, Around, sandboxed
 from sonia.tools.mcp.tool import tool_of
 from sonia.tools.mcp.web_line import WebLine
 from sonia.tools.tasks import Tasks
@@ -44,13 +47,16 @@ class DefinitionChanged(PolicyDenied):
 class Connected:
     """One server of the configuration. `state` is told in health."""
 
-    def __init__(self, name: str, config: McpServer, pins: Pins, offer: Offer) -> None:
+    def __init__(
+        self, name: str, config: McpServer, around: Around, pins: Pins, offer: Offer
+    ) -> None:
         self.name = name
         self.whereabouts = config.url or " ".join(config.command)
         self.state = "starting"
         self.up = asyncio.Event()
         self.moved = asyncio.Event()
         self._config = config
+        self._around = around
         self._pins = pins
         self._offer = offer
         self._line: Line | None = None
@@ -101,9 +107,20 @@ class Connected:
     async def _connect(self) -> Line:
         if self._config.url:
             return WebLine(self._config.url, _plain(self._config.headers), self._changed.set)
-        return await Pipes.open(
-            self.name, self._config.command, _plain(self._config.env), self._changed.set
-        )
+        command, env = list(self._config.command), _plain(self._config.env)
+        if self._config.sandbox:
+            command = await asyncio.to_thread(self._sandboxed)
+            env = {"HOME": HOME, "TMPDIR": HOME, **env}
+        return await Pipes.open(self.name, command, env, self._changed.set)
+
+    def _sandboxed(self) -> list[str]:
+        if shutil.which(self._config.command[0]) is None:
+            raise ServerGone(f"{self._config.command[0]!r} can't be started: there is none.")
+        try:
+            return sandboxed(self._config, self._around)
+        except SandboxMissing as error:
+            remedy = f"Set services.openclaw.mcp.{self.name}.sandbox = false if you trust it."
+            raise ServerGone(f"{error.message} {remedy}") from error
 
     async def _greet(self, line: Line) -> None:
         """The older era's handshake; a server that knows only the newer one has none."""
@@ -205,14 +222,21 @@ class Servers:
 
 @asynccontextmanager
 async def open_servers(
-    config: OpenClaw, offer: Offer, control: Control, db: Database, tasks: Tasks
+    config: OpenClaw,
+    around: Around,
+    offer: Offer,
+    control: Control,
+    db: Database,
+    tasks: Tasks,
 ) -> AsyncIterator[Servers]:
     """Keep connections to the configured servers; `offer` is told their tools, by prefix.
 
-    Waits for none of them. Leaving ends their programs.
+    Their programs are walled off from what is `around`. Waits for none of them. Leaving ends them.
     """
     pins = Pins(db, control, tasks)
-    connected = {name: Connected(name, server, pins, offer) for name, server in config.mcp.items()}
+    connected = {
+        name: Connected(name, server, around, pins, offer) for name, server in config.mcp.items()
+    }
     for name, server in config.mcp.items():
         if server.url and (why := _out_of_reach(server.url, config)):
             connected[name].state = f"down: {why}"
