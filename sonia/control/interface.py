@@ -69,6 +69,7 @@ class Plan(Value):
     where the arguments came from; it raises the tier but is not part of the hash. `outbound` is
     true when running it sends the arguments, or what they lead to, off this machine; `private`
     when the owner's files or memories had come into the turn; `unattended` when nobody is there.
+    `programs` are all that a command line runs, each a line of plain words, where that is certain.
     """
 
     tool: str
@@ -84,6 +85,7 @@ class Plan(Value):
     user_id: str | None = None
     private: bool = False
     unattended: bool = False
+    programs: tuple[str, ...] = ()
 
 
 class Decision(Value):

@@ -34,7 +34,7 @@ def matches(rule: Rule, plan: Plan, touches: Touched, mode: Mode) -> bool:
         _named(rule.tool, plan.tool)
         and _touches(rule.path, map(_plain, touches.paths), enough)
         and _touches(rule.host, touches.hosts, enough)
-        and _touches(rule.command, [touches.command] if touches.command else [], enough)
+        and _runs(rule, touches)
         and rule.user in (None, plan.user_id)
         and rule.mode in (None, mode)
     )
@@ -88,6 +88,21 @@ def _touches(pattern: str | None, things: Iterable[str], enough: object) -> bool
         return True
     found = [fnmatchcase(thing, pattern) for thing in things]
     return bool(found) and (all(found) if enough is all else any(found))
+
+
+def _runs(rule: Rule, touches: Touched) -> bool:
+    """Whether the rule is about the command line.
+
+    A pattern allows programs, never a text: in `make x; rm y` the `*` of `make *` is no part of
+    what a shell reads. What isn't plain words can be allowed as the exact line alone.
+    """
+    if rule.command is None:
+        return True
+    if touches.command is None:
+        return False
+    if rule.verdict == "allow":
+        return touches.command == rule.command or _touches(rule.command, touches.programs, all)
+    return _touches(rule.command, (touches.command, *touches.programs), any)
 
 
 def _plain(path: str) -> str:

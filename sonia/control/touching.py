@@ -20,6 +20,7 @@ COMMAND = "command"
 class Touched(Value):
     """Paths as given, host names in lower case, and the command line if there is one.
 
+    `programs` are all that it runs, one by one; none when that can't be told for certain.
     `named` are the paths among the arguments, `paths` also those of files read to plan the call.
     """
 
@@ -27,6 +28,7 @@ class Touched(Value):
     paths: tuple[str, ...] = ()
     hosts: tuple[str, ...] = ()
     command: str | None = None
+    programs: tuple[str, ...] = ()
 
 
 def touched(plan: Plan) -> Touched:
@@ -38,6 +40,7 @@ def touched(plan: Plan) -> Touched:
         paths=tuple(dict.fromkeys((*named, *plan.digests))),
         hosts=tuple(dict.fromkeys(map(_host, _texts(plan.arguments, HOSTS)))),
         command=command if isinstance(command, str) else None,
+        programs=plan.programs,
     )
 
 

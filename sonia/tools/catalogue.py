@@ -117,5 +117,6 @@ class Catalogue:
             origins=origins,
             session_id=session_id,
             outbound=tool.outbound,
+            programs=intent.programs,
         )
         return Prepared(tool=tool, args=checked, plan=plan)

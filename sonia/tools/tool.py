@@ -31,12 +31,13 @@ class Intent(Value):
     """What a call would do: shown to the person, and the files whose content it depends on.
 
     `digests` maps a file that exists to its SHA-256. `tier` is this call's own, where that is
-    not the tool's.
+    not the tool's. `programs` are those of a command line, as `Plan` has them.
     """
 
     preview: str
     digests: dict[str, str] = {}
     tier: Tier | None = None
+    programs: tuple[str, ...] = ()
 
 
 class Grant(Value):

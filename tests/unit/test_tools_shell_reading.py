@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks import shell_risk
-from sonia.tools.shell import Step, only_reads
+from sonia.tools.shell import Step, only_reads, programs
 
 # Of the hostile lists' fragments these are whole commands that tell nothing but names.
 HARMLESS = {"pwd", "which nc", "which netcat", "which wget"}
@@ -112,3 +112,33 @@ def test_t18_a_quoted_word_is_the_word_that_runs(word: str) -> None:
 def test_powershell_asks() -> None:
     for command in ("Get-ChildItem", "Get-Content a | Select-String b", "gci -Recurse", "dir"):
         assert only_reads(command) is None
+
+
+@pytest.mark.parametrize(
+    ("command", "found"),
+    [
+        ("make test", ("make test",)),
+        ("  make 'a b' ", ("make 'a b'",)),
+        ("make x; rm -r y", ("make x", "rm -r y")),
+        ("make x && ls | tee z", ("make x", "ls", "tee z")),
+        ('sh -c "make x; rm y"', ("sh -c 'make x; rm y'",)),
+        ("make x & rm y", ()),
+        ("make x\nrm y", ()),
+        ("make x > /etc/passwd", ()),
+        ("make $(rm y)", ()),
+        ("make `rm y`", ()),
+        ('make "$(rm y)"', ()),
+        ("make <(rm y)", ()),
+        ("CC=evil make x", ()),
+        ("make *.c", ()),
+        ("make x;", ("make x",)),
+        ("(make x)", ()),
+        ("make() { rm y; }; make x", ()),
+        ("if make x; then rm y; fi", ()),
+        ("", ()),
+    ],
+)
+def test_the_programs_of_a_command_are_told_only_when_its_words_are_plain(
+    command: str, found: tuple[str, ...]
+) -> None:
+    assert programs(command) == found

@@ -15,7 +15,7 @@ from sonia.tools.files import Workspace
 from sonia.tools.interface import ArgumentsInvalid, ToolFailed
 from sonia.tools.paths import PathRefused, hides
 from sonia.tools.sandbox import Sandbox
-from sonia.tools.shell import only_reads
+from sonia.tools.shell import only_reads, programs
 from sonia.tools.tool import Arguments, Grant, Intent, TimedOut, Tool
 
 
@@ -67,6 +67,7 @@ class ShellRun(Tool[ShellRunArguments]):
             preview=f"Run in a sandbox without network, in {INSIDE}:\n\n{args.command}",
             digests=await asyncio.to_thread(self._named_files, args.command),
             tier=0 if reads else None,
+            programs=await asyncio.to_thread(programs, args.command),
         )
 
     def _named_files(self, command: str) -> dict[str, str]:

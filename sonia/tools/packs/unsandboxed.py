@@ -17,6 +17,7 @@ from sonia.tools.files import Workspace
 from sonia.tools.interface import ArgumentsInvalid
 from sonia.tools.output import Kept as KeptOutput
 from sonia.tools.paths import hides
+from sonia.tools.shell import programs
 from sonia.tools.tool import Arguments, Grant, Intent, TimedOut, Tool
 
 TOTAL_BYTES = 64 * 1024 * 1024
@@ -55,7 +56,8 @@ class ShellRunUnsandboxed(Tool[UnsandboxedArguments]):
             )
         return Intent(
             preview="Run WITHOUT A SANDBOX, with all your rights and with network, in "
-            f"{self._workspace.root}:\n\n{args.command}"
+            f"{self._workspace.root}:\n\n{args.command}",
+            programs=await asyncio.to_thread(programs, args.command),
         )
 
     async def run(self, args: UnsandboxedArguments, grant: Grant) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 from sonia.tools.shell import grammar
 from sonia.tools.shell.grammar import Argv, Script
 from sonia.tools.shell.own_ways import OWN_WAYS, VERSIONED
@@ -15,6 +17,12 @@ def only_reads(command: str) -> Script | None:
     """
     script = grammar.read(command)
     return script if script and all(map(_reads, script.programs())) else None
+
+
+def programs(command: str) -> tuple[str, ...]:
+    """Every program of `command` with its words, quoted where they need it; empty if not plain."""
+    script = grammar.read(command)
+    return tuple(map(shlex.join, script.programs())) if script else ()
 
 
 def _reads(argv: Argv) -> bool:

@@ -78,8 +78,8 @@ def test_t01_what_a_page_may_want_sent_asks(make_plan: MakePlan) -> None:
         ({"path": "notes/*"}, {}, "approval_required"),
         ({"host": "*.example.org"}, {"url": "https://A.example.org/x"}, "approved"),
         ({"host": "*.example.org"}, {"url": "https://example.org.evil/"}, "approval_required"),
-        ({"command": "make *"}, {"command": "make test"}, "approved"),
-        ({"command": "make *"}, {"command": "rm -r x; make test"}, "approval_required"),
+        ({"command": "make test"}, {"command": "make test"}, "approved"),
+        ({"command": "make *"}, {"command": "make test"}, "approval_required"),
         ({"user": "ann"}, {}, "approval_required"),
         ({"mode": "build"}, {}, "approval_required"),
     ],
@@ -90,6 +90,36 @@ def test_a_rule_that_allows_has_to_cover_all_of_a_call(
     policy = Policy(version=1, rules=(Rule(tool="*", verdict="allow", **rule),))
 
     assert rule_on(make_plan(arguments=arguments, digests={}), policy).verdict == said
+
+
+@pytest.mark.parametrize(
+    ("programs", "said"),
+    [
+        (["make test"], "approved"),
+        (["make test", "make 'a b'"], "approved"),
+        (["make test", "rm -r src"], "approval_required"),
+        (["rm -r src", "make test"], "approval_required"),
+        ([], "approval_required"),
+    ],
+)
+def test_a_rule_that_allows_commands_has_to_cover_each_program(
+    make_plan: MakePlan, programs: list[str], said: str
+) -> None:
+    policy = Policy(version=1, rules=(Rule(tool="*", verdict="allow", command="make *"),))
+    plan = make_plan(arguments={"command": "make x"}, digests={}, programs=tuple(programs))
+
+    assert rule_on(plan, policy).verdict == said
+
+
+@pytest.mark.parametrize("pattern", ["rm *", "*rm -r*", "make test;*"])
+def test_a_rule_that_denies_commands_needs_one_program_or_the_line(
+    make_plan: MakePlan, pattern: str
+) -> None:
+    rules = (Rule(tool="*", verdict="deny", command=pattern), *OPEN.rules)
+    arguments = {"command": "make test; rm -r src"}
+    plan = make_plan(arguments=arguments, digests={}, programs=("make test", "rm -r src"))
+
+    assert rule_on(plan, Policy(version=1, rules=rules)).verdict == "denied"
 
 
 @pytest.mark.parametrize("verdict", ["deny", "ask"])
