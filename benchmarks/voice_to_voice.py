@@ -51,6 +51,7 @@ QUESTIONS = (
 MESSAGE_S = 0.02
 LOUD = 0.02  # of full scale; the last sample above it is the end of speech
 PREMATURE_MS = 300
+STAGES = ("decided_ms", "asr_ms", "llm_first_token_ms", "llm_first_clause_ms", "tts_first_audio_ms")
 SETTLE_S = 8.0  # nobody speaks in the moment in which a session begins
 
 
@@ -193,10 +194,7 @@ async def session(ports: dict[str, int], kind: type[C]) -> AsyncIterator[C]:
 def printed(turns: Sequence[Turn]) -> None:
     """The table."""
     for turn in turns:
-        stages = " ".join(
-            f"{turn.metrics.get(name) or float('nan'):>7.0f}"
-            for name in ("asr_ms", "decided_ms", "llm_first_token_ms", "tts_first_audio_ms")
-        )
+        stages = " ".join(f"{turn.metrics.get(name) or float('nan'):>7.0f}" for name in STAGES)
         early = "early" if turn.premature else ""
         print(f"{turn.name[:32]:<33}{turn.voice_to_voice:>7.0f} {stages} {turn.stop:>6.0f} {early}")
     total = sorted(turn.voice_to_voice for turn in turns)
@@ -219,8 +217,8 @@ async def talk(ports: dict[str, int], asked: Sequence[tuple[str, Samples]], sess
             return [await client.ask(name, samples) for name, samples in asked[number::sessions]]
 
     found = await asyncio.gather(*(one(number) for number in range(sessions)))
-    heads = ("", "v-to-v", "asr", "decided", "token", "sound", "stop")
-    print("{:<33}{:>7} {:>7} {:>7} {:>7} {:>7} {:>6}   (ms)".format(*heads))
+    heads = ("", "v-to-v", "decided", "+words", "+token", "+clause", "+sound", "stop")
+    print("{:<33}{:>7} {:>7} {:>7} {:>7} {:>7} {:>7} {:>6}   (ms)".format(*heads))
     printed([turn for turns in found for turn in turns])
 
 

@@ -156,9 +156,16 @@ class Turns(Protocol):
         """
         ...
 
-    async def expect(self, session_id: str, *, user_id: str = DEFAULT_USER) -> None:
+    async def expect(
+        self, session_id: str, *, user_id: str = DEFAULT_USER, so_far: str = ""
+    ) -> None:
         """Somebody begins to say something: have ready what the answer will build on.
 
-        Returns when it is; changes nothing but how soon the answer comes. Cancel it freely.
+        `so_far` is what was understood of it until now. Returns when it is ready; changes nothing
+        but how soon the answer comes. Cancel it freely.
         """
+        ...
+
+    def soon(self) -> None:
+        """Somebody is probably about to ask: let nothing else be under way then."""
         ...

@@ -16,6 +16,7 @@ from sonia.config import ApiGateway
 from sonia.errors import SoniaError, Unavailable
 from sonia.events import Bus, TurnFinished, Written
 from sonia.gateway.acting import Acting
+from sonia.gateway.ahead import HISTORY_LIMIT, Ahead
 from sonia.gateway.prompt import compose, trim
 from sonia.log import get_logger
 from sonia.memory import Found, Memory, Query, Session
@@ -35,7 +36,6 @@ from sonia.turn import (
 )
 from sonia.types import DEFAULT_USER, Message, Origin, ToolCall, Usage, new_id, now
 
-HISTORY_LIMIT = 60
 TEMPLATE_TOKENS = 64
 MODEL_WAIT_S = 10.0
 CHARS_PER_TOKEN = 3
@@ -52,6 +52,7 @@ class AssistantTurns:
         self.memory = memory
         self.tools = tools
         self.bus = bus
+        self.ahead = Ahead(router, memory, tools)
 
     @asynccontextmanager
     async def turn(
@@ -69,36 +70,15 @@ class AssistantTurns:
             if not turn.told:
                 await asyncio.shield(turn.leave())
 
-    async def warm(self) -> None:
-        """Have a local model that is being loaded evaluate what every prompt begins with.
-
-        Never asks a remote one, and never has one loaded that would otherwise wait.
-        """
-        local = next((info for info in self.router.providers() if info.name == "local"), None)
-        if self.router.route().provider != "local" or not local or local.state != "warming":
-            return
-        await self.router.ready()
-        await self._evaluate(())
-
-    async def expect(self, session_id: str, *, user_id: str = DEFAULT_USER) -> None:
+    async def expect(
+        self, session_id: str, *, user_id: str = DEFAULT_USER, so_far: str = ""
+    ) -> None:
         """See `Turns.expect`: a local model reads the session's history meanwhile."""
-        local = next((info for info in self.router.providers() if info.name == "local"), None)
-        if self.router.route().provider != "local" or not local or local.state != "ready":
-            return
-        said = await self.memory.history(session_id, limit=HISTORY_LIMIT)
-        if said:
-            await self._evaluate([Message(role=one.role, content=one.content) for one in said])
+        await self.ahead.expect(session_id, so_far)
 
-    async def _evaluate(self, history: Sequence[Message]) -> None:
-        """Have what comes before a question in the model's cache."""
-        before, asks = compose("Hello", history, ())
-        request = ChatRequest(messages=(*before, asks), tools=self.tools.specs(), max_tokens=1)
-        try:
-            async with self.router.chat(request) as answer:
-                async for _ in answer:
-                    pass
-        except SoniaError as error:
-            get_logger("api-gateway").warning("prompt not warmed", reason=error.message)
+    def soon(self) -> None:
+        """See `Turns.soon`."""
+        self.ahead.soon()
 
 
 @asynccontextmanager
@@ -107,7 +87,7 @@ async def open_turns(
 ) -> AsyncIterator[Turns]:
     """Take turns until left. The fixed beginning of every prompt is evaluated once, behind."""
     turns = AssistantTurns(config, router, memory, tools, bus)
-    warming = asyncio.create_task(turns.warm(), name="warm the prompt")
+    warming = asyncio.create_task(turns.ahead.warm(), name="warm the prompt")
     try:
         yield turns
     finally:
@@ -149,6 +129,16 @@ class _Turn:
 
     async def events(self) -> AsyncGenerator[TurnEvent, None]:
         yield TurnStarted(turn_id=self.id, session_id=self.session.id)
+        with self.parts.ahead.asking():
+            async with aclosing(self._answer()) as steps:
+                async for step in steps:
+                    yield step
+        if self.reached is not None:
+            self.said = [await self.reached()]
+        written = await asyncio.shield(self.tell(complete=True))
+        yield TurnDone(turn_id=self.id, data=self._reply(written))
+
+    async def _answer(self) -> AsyncGenerator[TurnEvent, None]:
         self.found = await self._recall()
         await self._model()
         messages = await self._prompt()
@@ -171,10 +161,6 @@ class _Turn:
                 yield self._say(ends)
                 break
             messages = (*messages, *self.acting.exchange(call))
-        if self.reached is not None:
-            self.said = [await self.reached()]
-        written = await asyncio.shield(self.tell(complete=True))
-        yield TurnDone(turn_id=self.id, data=self._reply(written))
 
     def _spent(self) -> str | None:
         """Why the turn goes no further; None while it may."""

@@ -41,11 +41,17 @@ class Utterance(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Metrics(msgspec.Struct, kw_only=True):
-    """How long what took, in milliseconds. Voice to voice is from the last sample of speech."""
+    """How long what took, in milliseconds. Voice to voice is from the last sample of speech.
+
+    The words were there after `asr_ms`, and after `decided_ms` it was clear that they were all.
+    From the later of these on, one after the other: the answer's first token, its first clause,
+    the sound of that.
+    """
 
     asr_ms: float | None = None
     decided_ms: float | None = None
     llm_first_token_ms: float | None = None
+    llm_first_clause_ms: float | None = None
     tts_first_audio_ms: float | None = None
     voice_to_voice_ms: float | None = None
 
@@ -74,13 +80,13 @@ class Answer:
         self._shown = ""
         self._left = self._broken = False
         self.complete = False
-        self._began_at = self._first_clause_at = 0.0
+        self._began_at = self._token_at = self._first_clause_at = 0.0
         self.metrics = Metrics()
         self.turn_id: str | None = None
 
     async def give(self, request: TurnRequest, said: Utterance, add: Speak) -> None:
         """Answer, and return when all of it was heard. Cancelling keeps what was heard."""
-        self._began_at = self._clock.now()
+        self._began_at = self._token_at = self._clock.now()
         self._playback.begin()
         self.metrics.asr_ms = said.asr_ms
         if said.stopped_at is not None and said.decided_at is not None:
@@ -120,7 +126,8 @@ class Answer:
     async def _deal(self, event: TurnEvent, clauses: Clauses) -> None:
         if isinstance(event, ResponseDelta):
             if self.metrics.llm_first_token_ms is None:
-                self.metrics.llm_first_token_ms = _ms(self._clock.now() - self._began_at)
+                self._token_at = self._clock.now()
+                self.metrics.llm_first_token_ms = _ms(self._token_at - self._began_at)
             self.turn_id = event.turn_id
             self._shown += event.text
             self._queue(clauses.feed(event.text))
@@ -130,7 +137,9 @@ class Answer:
 
     def _queue(self, clauses: list[str]) -> None:
         for clause in clauses:
-            self._first_clause_at = self._first_clause_at or self._clock.now()
+            if not self._first_clause_at:
+                self._first_clause_at = self._clock.now()
+                self.metrics.llm_first_clause_ms = _ms(self._first_clause_at - self._token_at)
             self._clauses.put_nowait(clause)
 
     async def _speak(self, add: Speak) -> None:
@@ -167,7 +176,7 @@ class Answer:
         if self.metrics.tts_first_audio_ms is None:
             since = self._first_clause_at or self._began_at
             self.metrics.tts_first_audio_ms = _ms(self._clock.now() - since)
-        pause_s = SENTENCE_PAUSE_S if text.rstrip().endswith((".", "!", "?")) else CLAUSE_PAUSE_S
+        pause_s = _pause_s(text.rstrip())
         silence = np.zeros(int(pause_s / self._voice.speed * VOICE_RATE), np.float32)
         whole = np.concatenate([sound, silence])
         self._playback.add(text, whole, len(sound) / VOICE_RATE)
@@ -194,6 +203,13 @@ def _share(text: str, seconds: float) -> tuple[str, str]:
         return text, ""
     at = text.find(" ", cut)
     return (text, "") if at < 0 else (text[:at], text[at:])
+
+
+def _pause_s(text: str) -> float:
+    """How long she is silent after it."""
+    if text.endswith((".", "!", "?")):
+        return SENTENCE_PAUSE_S
+    return 0.0 if text[-1:].isalnum() else CLAUSE_PAUSE_S
 
 
 def _ms(seconds: float) -> float:

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 
 FIRST_WORDS = 2  # a first clause of fewer sounds cut off
+# Without a mark, so many words are spoken first: where a phrase ends, and at the latest.
+PHRASE_WORDS, MOST_FIRST_WORDS = 3, 6
 LONGEST_WORDS = 40
 _SENTENCE = re.compile(r"[.!?\u2026\u3002\uff01\uff1f]+[\"'\u201d\u2019)\]]*(?=\s)|\n+")
 _CLAUSE = re.compile(r"[,;:\u2014\u3001\uff0c\uff1b](?=\s)")
+_WORD = re.compile(r"\S+")
 _SHORTENED = re.compile(r"(?:^|\s)(?:[A-Z]|Mr|Mrs|Ms|Dr|St|No|vs|e\.g|i\.e|\d+)\.$")
+# What begins a phrase, and so ends the one before. Nothing ends with one of these.
+_JOINING = re.compile(
+    r"an?|the|of|to|in|on|at|by|for|from|with|as|is|are|was|were|been?|has|have|had|do|does|did|"
+    r"can|could|will|would|may|might|must|should|but|because|that|which|who|when|while|if|so|than|"
+    r"then|into|over|about|its?|it's|there|not?|your|my|his|her|their|our|this|these",
+    re.IGNORECASE,
+)
+_PAIRING = re.compile(r"and|or", re.IGNORECASE)
 _CODE = re.compile(r"```.*?(```|$)", re.DOTALL)
 _LINK = re.compile(r"!?\[([^\]]*)\]\([^)]*\)")
 _MARKS = re.compile(r"[*_`~#|<>]+|^\s*[-+]\s+", re.MULTILINE)
@@ -49,6 +61,17 @@ class Clauses:
         for found in _CLAUSE.finditer(self._text):
             if len(self._text[: found.start()].split()) >= FIRST_WORDS:
                 return found.end()
+        return self._phrase() if self._first else None
+
+    def _phrase(self) -> int | None:
+        """Where the first phrase ends, if it has."""
+        words = list(_WORD.finditer(self._text))
+        for before, after in itertools.pairwise(words[PHRASE_WORDS - 1 :]):
+            goes_on = _JOINING.fullmatch(before[0]) or _PAIRING.fullmatch(before[0])
+            if not goes_on and _JOINING.fullmatch(after[0]):
+                return after.start()
+        if len(words) > MOST_FIRST_WORDS:
+            return words[MOST_FIRST_WORDS].start()
         return None
 
 

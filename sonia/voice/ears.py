@@ -58,6 +58,7 @@ class Listening(msgspec.Struct, frozen=True, kw_only=True):
     """Whom she tells what she heard. `busy` is whether she is answering."""
 
     began: Callable[[], None]
+    paused: Callable[[], None]
     took: Callable[[Utterance], Awaitable[None]]
     interrupt: Callable[[], Awaitable[bool]]
     busy: Callable[[], bool]
@@ -118,6 +119,7 @@ class Ears:
                     self._listening.began()
                     await self._teller.tell("SPEECH_STARTED", at_ms=round(noticed.at_ms))
             case Paused() if self._moment:
+                self._listening.paused()
                 self._moment.stopped_at = self._clock.now() - self._manner.patience.suspect_ms / 1e3
                 self._moment.guess = self._begin(self._guess(noticed.samples, self._moment))
             case WentOn() if self._moment:

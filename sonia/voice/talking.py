@@ -126,6 +126,7 @@ class Talking:
             shared.clock,
             Listening(
                 began=self._expect,
+                paused=shared.responder.soon,
                 took=self.take,
                 interrupt=self.interrupt,
                 busy=self.busy,

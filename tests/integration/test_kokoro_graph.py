@@ -24,7 +24,7 @@ async def files() -> tuple[dict[str, Path], dict[str, Path]]:
 
 def spoken(kokoro: Kokoro) -> Samples:
     (clause,) = kokoro.prepare(TEXT, "en-us", "af_heart", 1.0)
-    (window,) = windows(clause.frames, 0)
+    (window,) = windows(clause.frames, ())
     return kokoro.render(clause, window)
 
 

@@ -81,7 +81,7 @@ async def test_a_question_is_answered_in_plain_streaming_text_though_tools_are_o
     end = events[-1]
     assert isinstance(end, Finished)
     assert (end.model, end.reason) == ("local/qwen2.5-coder-0.5b-instruct", "stop")
-    assert end.usage.prompt_tokens > 300  # the choice is counted too
+    assert end.usage.prompt_tokens < 100  # none was asked for, so none was chosen
     assert end.usage.completion_tokens > 3
     assert end.first_token_ms > 0
 

@@ -91,6 +91,18 @@ def test_words_that_were_said_are_shown_to_the_picker_as_say() -> None:
     assert [turn["content"] for turn in turns[-3:]] == ["hi", "say", "read it"]
 
 
+def test_the_messages_before_the_question_seldom_change_their_beginning() -> None:
+    talk = [Message(role="user", content=f"{number}") for number in range(40)]
+    notes = Message(role="system", content="Known about the user")
+
+    fixed = len(picking_prompt(talk[:1], (READ,))) - 1
+
+    shown = [picking_prompt((*talk[:n], notes, talk[n]), (READ,))[fixed:] for n in range(24, 32)]
+
+    assert len({turns[0]["content"] for turns in shown}) <= 3
+    assert [turns[-1]["content"] for turns in shown] == [f"{n}" for n in range(24, 32)]
+
+
 def test_a_tools_result_is_spoken_about_by_the_question() -> None:
     call = ToolCall(id="c1", name="file.read", arguments={"path": "a.txt"})
     talk = (

@@ -17,8 +17,9 @@ from sonia.db import open_database
 from sonia.errors import SoniaError, UpstreamError
 from sonia.events import Bus
 from sonia.gateway import TurnEvent, TurnRequest, Turns, open_turns
+from sonia.gateway.ahead import Ahead
 from sonia.memory import Memory, NewMemory, Query, open_memory
-from sonia.router import ContextExceeded
+from sonia.router import ChatRequest, ContextExceeded
 from sonia.tools import Tools, open_tools
 from sonia.turn import (
     ApprovalNeeded,
@@ -461,3 +462,32 @@ async def test_the_history_is_read_while_somebody_begins_to_speak(
     expecting = parts.router.requests[-1]
     assert expecting.max_tokens == 1
     assert [one.content for one in expecting.messages[1:3]] == ["hello", "Hello you."]
+
+
+async def test_what_is_made_ahead_gives_way_to_a_turn_and_is_made_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sonia.gateway.ahead.REST_S", 0.0)
+    async with opened(tmp_path, ["Hello you."]) as parts:
+        ahead, begun, given_up = Ahead(parts.router, parts.memory, parts.tools), asyncio.Event(), 0
+
+        async def evaluate(_: ChatRequest) -> None:
+            nonlocal given_up
+            begun.set()
+            try:
+                await asyncio.sleep(0 if given_up else 60)
+            except asyncio.CancelledError:
+                given_up += 1
+                raise
+
+        monkeypatch.setattr(ahead, "_evaluate", evaluate)
+        monkeypatch.setattr(ahead, "_local_state", lambda: "warming")
+        warming = asyncio.create_task(ahead.warm())
+        await begun.wait()
+        with ahead.asking():
+            for _ in range(20):
+                await asyncio.sleep(0)
+            meanwhile = (given_up, warming.done())
+        await warming
+
+    assert meanwhile == (1, False)

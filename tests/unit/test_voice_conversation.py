@@ -43,7 +43,10 @@ class Echo:
         self.requests: list[TurnRequest] = []
         self.expected: list[str] = []
 
-    async def expect(self, session_id: str, *, user_id: str = "owner") -> None:
+    def soon(self) -> None:
+        pass
+
+    async def expect(self, session_id: str, *, user_id: str = "owner", so_far: str = "") -> None:
         self.expected.append(session_id)
 
     @asynccontextmanager

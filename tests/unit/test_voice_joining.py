@@ -30,7 +30,7 @@ def made(sound: Samples, window: Window) -> Samples:
     return sound[start * FRAME : stop * FRAME]
 
 
-@pytest.mark.parametrize("frames", [1, 20, 55, 56, 57, 400])
+@pytest.mark.parametrize("frames", [1, 20, 31, 32, 33, 59, 60, 61, 400])
 def test_windows_cover_every_frame_once(frames: int) -> None:
     cut = list(windows(frames, FIRST_FRAMES))
 
@@ -41,8 +41,9 @@ def test_windows_cover_every_frame_once(frames: int) -> None:
 
 
 def test_nothing_is_made_apart_unless_it_is_wanted_soon() -> None:
-    assert len(list(windows(400, 0))) == 1
-    assert len(list(windows(400, FIRST_FRAMES))) == 2
+    assert len(list(windows(400, ()))) == 1
+    assert [window.stop for window in windows(400, FIRST_FRAMES)] == [16, 44, 400]
+    assert [window.stop for window in windows(50, FIRST_FRAMES)] == [16, 50]
 
 
 def test_what_was_cut_is_joined_to_what_it_was() -> None:
@@ -52,14 +53,14 @@ def test_what_was_cut_is_joined_to_what_it_was() -> None:
     parts = [joint.add(made(whole, window), window) for window in windows(100, FIRST_FRAMES)]
 
     joined = np.concatenate(parts)
-    assert len(parts[0]) > 0.5 * VOICE_RATE
+    assert len(parts[0]) > 0.35 * VOICE_RATE
     assert abs(len(joined) - len(whole)) <= 2 * VOICE_RATE // 70
     assert np.abs(np.diff(joined)).max() <= 1.05 * np.abs(np.diff(whole)).max()
 
 
 def test_a_later_window_that_is_quieter_begins_as_loud_as_the_one_before() -> None:
     joint = Joint()
-    first, rest = windows(100, FIRST_FRAMES)
+    first, rest = windows(100, (24,))
 
     loud = joint.add(made(tone(100, 0.5), first), first)
     quiet = joint.add(made(tone(100, 0.4), rest), rest)
@@ -72,7 +73,7 @@ def test_a_later_window_that_is_quieter_begins_as_loud_as_the_one_before() -> No
 
 def test_silence_before_and_after_is_not_part_of_a_clause() -> None:
     whole = np.concatenate([np.zeros(6000, np.float32), tone(40), np.zeros(9000, np.float32)])
-    (window,) = windows(len(whole) // FRAME, 0)
+    (window,) = windows(len(whole) // FRAME, ())
 
     sound = Joint().add(whole, window)
 

@@ -35,7 +35,22 @@ def test_the_first_clause_comes_soon_and_then_sentences() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["Dr. Smith arrived", "It is 3.14 in all", "e.g. this one", "J. R. Hartley"]
+    ("text", "first"),
+    [
+        ("The capital of France is Paris.", "The capital of France"),
+        ("The sky is blue because of the air.", "The sky is blue"),
+        ("Bob likes red and white wine", "Bob likes red and white wine"),
+        ("Six big black dogs bit seven brown cats", "Six big black dogs bit seven"),
+    ],
+)
+def test_a_first_clause_without_a_mark_ends_with_a_phrase(text: str, first: str) -> None:
+    cut = clauses(*[f"{word} " for word in text.split()])
+
+    assert cut[0].strip() == first
+
+
+@pytest.mark.parametrize(
+    "text", ["Dr. Smith arrived", "It is 3.14 today", "e.g. this one", "J. R. Hartley"]
 )
 def test_a_full_stop_is_not_always_an_end(text: str) -> None:
     assert clauses(f"{text} ") == [f"{text} "]

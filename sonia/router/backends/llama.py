@@ -8,6 +8,8 @@ Measured on this engine, and why the settings are what they are:
 - A prompt is evaluated `BATCH_TOKENS` at a time, and only between batches can it be stopped.
 - Its threads wait for each other by spinning. With the default a second busy program makes them
   two to seven times slower; a short spin costs nothing when the cores are free.
+- Its threads stand back for those that hear and speak, which keep somebody waiting for less long:
+  the first clause of an answer is spoken while the rest is still being made.
 - Prompts of one slot that begin differently swap through the prompt cache in memory.
 - A build for CUDA, Vulkan or Metal finds the graphics card by itself. There a batch costs little,
   so prompts go in the engine's own larger ones; and the layers that don't fit stay with the
@@ -19,8 +21,11 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import sys
 import tempfile
+import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +41,7 @@ PROMPT_CACHE_MIB = 256
 ENGINE_BYTES = (PROMPT_CACHE_MIB + 128) * 1_048_576
 LONGEST_SOCKET_PATH = 100
 SPINS = "1000"
+NICE = 5
 
 OnChunk = Callable[[dict[str, Any]], bool]
 
@@ -68,7 +74,8 @@ class Llama:
         params.hostnames = [str(socket) if by_file else "127.0.0.1"]
         params.api_keys = [key]
         try:
-            self._server: Any = xllamacpp.Server(params)
+            with ThreadPoolExecutor(1) as modest:
+                self._server: Any = modest.submit(_made, xllamacpp, params).result()
         except RuntimeError as error:
             shutil.rmtree(self._folder, ignore_errors=True)
             raise Unavailable(
@@ -108,6 +115,13 @@ class Llama:
         """Free the memory. No call may be running."""
         self._server = None
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _made(xllamacpp: Any, params: Any) -> Any:
+    """The engine, whose threads inherit how this one stands back for others."""
+    if sys.platform == "linux":  # elsewhere niceness is a whole process's
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
+    return xllamacpp.Server(params)
 
 
 def _params(xllamacpp: Any, path: Path, threads: int, total_tokens: int, parallel: int) -> Any:

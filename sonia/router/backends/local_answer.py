@@ -21,6 +21,7 @@ from sonia.router.backends.toolpick import (
     showing_schema,
     speaking_prompt,
 )
+from sonia.router.backends.toolwords import may_want
 from sonia.router.interface import (
     ChatEvent,
     ChatRequest,
@@ -49,7 +50,8 @@ async def answer_events(
     local: Completing, request: ChatRequest, started_s: float
 ) -> AsyncGenerator[ChatEvent, None]:
     spent = _Spent(local.name, started_s)
-    if tools := allowed_tools(request):
+    tools = allowed_tools(request)
+    if tools and (request.tool_choice != "auto" or may_want(tools, request.messages)):
         call = await _pick(local, request, tools, spent)
         if call:
             yield ToolCallProposed(call=call)

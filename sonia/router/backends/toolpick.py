@@ -26,7 +26,7 @@ from sonia.router.markers import harmless
 from sonia.types import Message, ToolCall, ToolSpec, new_id
 
 SAY = "say"
-RECENT_MESSAGES = 6
+RECENT_MESSAGES, DROPPED_MESSAGES = 8, 4
 LONGEST_CHARS = 1200
 LONGEST_SCHEMA_CHARS = 4000
 
@@ -99,11 +99,10 @@ _ASKED: dict[str, tuple[tuple[str, dict[str, Any]], ...]] = {
 def picking_prompt(messages: Sequence[Message], tools: Sequence[ToolSpec]) -> list[Turn]:
     """The prompt that chooses; the last of `messages` is the user's."""
     listed = "".join(f"\n- {tool.name}({_names(tool)}): {tool.description}" for tool in tools)
-    recent = messages[-RECENT_MESSAGES:]
     return [
         {"role": "system", "content": _ASK + listed},
         *_shots(tools),
-        *(turn for message in recent for turn in _recent(message)),
+        *(turn for message in _lately(messages) for turn in _recent(message)),
     ]
 
 
@@ -222,6 +221,13 @@ def _shot(request: str, line: str) -> Iterable[Turn]:
     if request:
         yield {"role": "user", "content": request}
         yield {"role": "assistant", "content": line}
+
+
+def _lately(messages: Sequence[Message]) -> Sequence[Message]:
+    """The last few messages; dropped some at a time, so that most stay in the engine's cache."""
+    said = [message for message in messages if message.role != "system"]
+    excess = max(0, len(said) - RECENT_MESSAGES)
+    return said[-(-excess // DROPPED_MESSAGES) * DROPPED_MESSAGES :]
 
 
 def _recent(message: Message) -> Iterable[Turn]:

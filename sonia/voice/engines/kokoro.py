@@ -143,7 +143,7 @@ class KokoroSpeaker:
         )
         for part in parts:
             joint = Joint()
-            for window in windows(part.frames, FIRST_FRAMES if soon else 0):
+            for window in windows(part.frames, FIRST_FRAMES if soon else ()):
                 sound = await self._engine.run(Kokoro.render, part, window)
                 sound = joint.add(sound, window)
                 if len(sound):

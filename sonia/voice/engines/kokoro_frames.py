@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,8 @@ from sonia.voice.speech import VOICE_RATE, Samples
 
 THREADS = 2
 FRAME = 600  # samples: 40 frames a second
-FIRST_FRAMES = 24  # what is made first of an answer, so that it is heard early: 0.6 s
+# What is made first of an answer, so that it is heard early: 0.4 s, then 0.7 s while that plays.
+FIRST_FRAMES = (16, 28)
 CONTEXT = 8  # frames of the neighbour that a window is made with, and joined in
 LEAD, TAIL = 4, 6  # frames kept of the silence around; the first consonant is clipped with fewer
 FADE = VOICE_RATE // 100  # samples, 10 ms
@@ -57,13 +58,15 @@ class Window(Value):
     last: bool
 
 
-def windows(frames: int, soon: int) -> Iterator[Window]:
-    """The whole at once, or, with `soon`, so many frames first and the rest after if it is much."""
-    if not soon or frames < 2 * soon + CONTEXT:
-        yield Window(start=0, stop=frames, first=True, last=True)
-        return
-    yield Window(start=0, stop=soon, first=True, last=False)
-    yield Window(start=soon, stop=frames, first=False, last=True)
+def windows(frames: int, soon: Sequence[int]) -> Iterator[Window]:
+    """The whole; with `soon`, so many frames first, and last what would be little by itself."""
+    start = 0
+    for length in soon:
+        if frames - start < length + 2 * CONTEXT:
+            break
+        yield Window(start=start, stop=start + length, first=not start, last=False)
+        start += length
+    yield Window(start=start, stop=frames, first=not start, last=True)
 
 
 class Joint:
@@ -83,13 +86,14 @@ class Joint:
         if not len(sound):
             return sound
         start, stop = (int(place) for place in trim(sound)[1])
+        cut = window.stop * FRAME
         if not window.first:
             sound = self._fitted(sound)
             stop = max(0, stop - CONTEXT * FRAME)
             start = 0
+            cut = FADE + (window.stop - window.start) * FRAME
         if window.last:
             return np.asarray(sound[start : max(start, stop)], np.float32)
-        cut = window.stop * FRAME
         self._held = sound[cut - SHIFT - FADE : cut + CONTEXT * FRAME]
         return np.asarray(sound[min(start, cut - FADE) : cut - FADE], np.float32)
 
