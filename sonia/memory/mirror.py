@@ -1,8 +1,9 @@
 """The vectors once more, in memory, where the nearest are found fast.
 
 Each is kept coarsely, as two bits for every dimension, and in half precision. A search counts in
-how many bits each coarse vector differs from the question's (its Hamming distance), and orders
-the least different by their similarity in half precision, which is exact to about 0.0001.
+how many of a third of these bits each coarse vector differs from the question's (its Hamming
+distance), then of the least different in how many of all of them, and orders those that differ
+least by their similarity in half precision, which is exact to about 0.0001.
 
 The two bits say whether a component lies above the lower and the upper third of a normal
 distribution with the components' variance, so the distance is that of thirds; one bit, the sign,
@@ -25,7 +26,9 @@ from sonia.memory.columns import micros
 from sonia.memory.interface import Query
 
 BLOCK = 65_536  # of what isn't used, the system gives no memory
-LOOK = 8_192  # codes are compared at once: what that needs stays in the processor's cache
+LOOK = 16_384  # codes are compared at once: what that needs stays in the processor's cache
+SIFTED = 24  # so many times what is examined is compared in all bits
+MANY = 100_000  # of more memories, more have to be examined for the same recall
 THIRD = 0.43  # standard deviations: as much of a normal distribution is below it as above
 TIES = 2  # so many times what was asked for is examined when distances are equal
 NOBODY = -1
@@ -46,9 +49,10 @@ class _Block:
     """`BLOCK` memories with numbers in a row, each with a slot whether it is there or not."""
 
     def __init__(self, dimensions: int) -> None:
-        words = 2 * -(-dimensions // 64)
+        first, rest = _split(dimensions)
         self.used = 0  # slots from here on were never filled
-        self.codes = np.zeros((words, BLOCK), np.uint64)
+        self.first = np.zeros((len(first), BLOCK), np.uint64)  # by columns: all are read
+        self.rest = np.zeros((BLOCK, len(rest)), np.uint64)  # by rows: some are
         self.halves = np.zeros((BLOCK, dimensions), np.float16)
         self.loaded = np.zeros(BLOCK, np.bool_)  # its vector is here
         self.live = np.zeros(BLOCK, np.bool_)  # and what is known of it, so that it is found
@@ -57,6 +61,13 @@ class _Block:
         self.user = np.zeros(BLOCK, np.int32)
         self.session = np.zeros(BLOCK, np.int32)
         self.valid_from = np.zeros(BLOCK, np.int64)
+
+
+class _Looked(msgspec.Struct, frozen=True):
+    """Numbers, and in how many of the first bits each differs."""
+
+    numbers: NDArray[np.int64]
+    distances: NDArray[np.uint16]
 
 
 class _Narrow(msgspec.Struct, frozen=True):
@@ -132,7 +143,8 @@ class Mirror:
                     block.live[slot] = block.loaded[slot] = False
                     block.version[slot] = 0
                     block.halves[slot] = 0
-                    block.codes[:, slot] = 0
+                    block.first[:, slot] = 0
+                    block.rest[slot] = 0
                     if self.ready and not block.loaded.any():
                         del self._blocks[number // BLOCK]
 
@@ -151,7 +163,7 @@ class Mirror:
 
     def _write(self, block: _Block, slots: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
         if len(slots):
-            block.codes[:, slots] = _coded(vectors)
+            block.first[:, slots], block.rest[slots] = _coded(vectors)
             block.halves[slots] = vectors
             block.loaded[slots] = True
             block.used = max(block.used, int(slots.max()) + 1)
@@ -177,12 +189,19 @@ class Mirror:
     def nearest(
         self, vector: NDArray[np.float32], query: Query, examine: int
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Numbers and cosines, closest first, of the `examine` that look closest."""
+        """Numbers and cosines, closest first, of the `examine` that look closest.
+
+        Among more than `MANY`, of more: by the square root of how many times as many they are.
+        """
         blocks = dict(self._blocks)
-        candidates = self._look(blocks, _coded(vector[np.newaxis]), self._narrow(query), examine)
+        many = sum(block.used for block in blocks.values()) / MANY
+        examine = round(examine * max(many, 1.0) ** 0.5)
+        first, rest = _coded(vector[np.newaxis])
+        looked = self._look(blocks, first, self._narrow(query), SIFTED * examine)
+        candidates = _sifted(blocks, looked, rest, examine)
         cosines = np.empty(len(candidates), np.float32)
         for index, at in _grouped(candidates):
-            halves = blocks[index].halves[candidates[at] % BLOCK]
+            halves = blocks[index].halves.take(candidates[at] % BLOCK, axis=0)
             cosines[at] = halves.astype(np.float32) @ vector
         order = np.lexsort((-candidates, -cosines))
         return candidates[order], cosines[order]
@@ -196,7 +215,7 @@ class Mirror:
             if (block := self._blocks.get(index)) is not None:
                 slots = asked[at] % BLOCK
                 live[at] = block.live[slots]
-                made[at] = block.halves[slots]
+                made[at] = block.halves.take(slots, axis=0)
         return asked[live], made[live].astype(np.float32)
 
     def _narrow(self, query: Query) -> _Narrow:
@@ -223,9 +242,9 @@ class Mirror:
         blocks: dict[int, _Block],
         code: NDArray[np.uint64],
         narrow: _Narrow,
-        examine: int,
-    ) -> NDArray[np.int64]:
-        """The numbers of about `examine` that differ least, of all that the query narrows to."""
+        many: int,
+    ) -> _Looked:
+        """About `many` that differ least in the first bits, of all that the query narrows to."""
         far = 64 * len(code) + 1
         bases = [index * BLOCK for index in blocks]
         sizes = [block.used for block in blocks.values()]
@@ -237,12 +256,12 @@ class Mirror:
             into = distances[start : start + size]
             for at in range(0, size, LOOK):
                 some = slice(at, at + LOOK)
-                codes = block.codes[:, :size][:, some]
+                codes = block.first[:, :size][:, some]
                 work.differences(codes, code, mask[some], far, into[some])
-        chosen = _least(distances, examine, far)
+        chosen = _least(distances, many, far)
         which = np.searchsorted(starts, chosen, side="right") - 1
-        numbers: NDArray[np.int64] = chosen - starts[which] + np.array(bases, np.int64)[which]
-        return numbers
+        numbers = chosen - starts[which] + np.array(bases, np.int64)[which]
+        return _Looked(numbers, distances[chosen])
 
 
 class _Work:
@@ -290,12 +309,41 @@ def _matching(block: _Block, narrow: _Narrow, used: int) -> NDArray[np.bool_]:
     return mask
 
 
-def _coded(vectors: NDArray[np.float32]) -> NDArray[np.uint64]:
-    """Two bits for every dimension, as columns of 64-bit words."""
+def _sifted(
+    blocks: dict[int, _Block], looked: _Looked, code: NDArray[np.uint64], examine: int
+) -> NDArray[np.int64]:
+    """The numbers of about `examine` of these that differ least in all bits."""
+    if len(looked.numbers) <= examine:
+        return looked.numbers
+    distances, one_each = looked.distances.copy(), np.ones(code.shape[1], np.float32)
+    for index, at in _grouped(looked.numbers):
+        rest = blocks[index].rest.take(looked.numbers[at] % BLOCK, axis=0)
+        rest ^= code
+        differing = np.bitwise_count(rest).astype(np.float32)
+        distances[at] += (differing @ one_each).astype(np.uint16)  # the fastest way to add rows
+    return looked.numbers[_least(distances, examine, int(distances.max()) + 1)]
+
+
+def _split(dimensions: int) -> tuple[list[int], list[int]]:
+    """Which words of a code are compared first, and which then.
+
+    The first are of some dimensions whether they lie above the upper third, and of as many
+    others whether they lie above the lower: these two say more together than two of one kind.
+    """
+    words = -(-dimensions // 64)
+    some = max(words // 3, 1)
+    first = [*range(some), *range(words + some, words + min(2 * some, words))]
+    return first, [word for word in range(2 * words) if word not in first]
+
+
+def _coded(vectors: NDArray[np.float32]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+    """Two bits for every dimension, as 64-bit words: the first as columns, the rest as rows."""
     third = np.float32(THIRD / np.sqrt(vectors.shape[1]))
     above = [np.packbits(vectors > bound, axis=1) for bound in (third, -third)]
     whole = np.concatenate([_to_words(packed) for packed in above], axis=1)
-    return np.ascontiguousarray(whole).view(np.uint64).T
+    words = np.ascontiguousarray(whole).view(np.uint64)
+    first, rest = _split(vectors.shape[1])
+    return np.ascontiguousarray(words[:, first].T), words[:, rest]
 
 
 def _to_words(packed: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -324,6 +372,8 @@ def _least(distances: NDArray[np.uint16], examine: int, far: int) -> NDArray[np.
 def _grouped(numbers: NDArray[np.int64]) -> list[tuple[int, NDArray[np.int64]]]:
     """Each block's index, and where in `numbers` those in it are."""
     indexes = numbers // BLOCK
+    if len(indexes) and indexes.min() == indexes.max():
+        return [(int(indexes[0]), np.arange(len(indexes)))]
     order = np.argsort(indexes, kind="stable")
     starts = np.flatnonzero(np.diff(indexes[order], prepend=-1)).tolist()
     ends = [*starts[1:], len(numbers)]

@@ -98,16 +98,16 @@ def only_function_words(asked: Sequence[str]) -> bool:
     return all(word in function_stems() for word in asked)
 
 
-def runs_of(texts: Sequence[str]) -> list[str]:
+def runs_of(texts: Sequence[str]) -> bytes:
     """The runs of letters and digits of all the texts, each of which is a word or none.
 
-    Each text is followed by `END`.
+    In UTF-8, with spaces around each. Each text is followed by `END`.
     """
     cut = [text if text.isascii() else _cut(text) for text in texts]
     whole = f" {END} ".join([*cut, ""])
     if whole.count(END) != len(cut):  # as can be in any text
         whole = f" {END} ".join([*(text.replace(END, " ") for text in cut), ""])
-    return whole.encode().translate(_RUNS_OF_BYTES).decode().split()
+    return b" " + whole.encode().translate(_RUNS_OF_BYTES)
 
 
 def _cut(text: str) -> str:

@@ -99,7 +99,10 @@ def test_a_later_version_stays_and_what_was_dropped_is_gone() -> None:
     mirror.drop([7, 8])
 
     assert numbers_of(mirror, new, Query(query="x"), 5) == []
-    assert not any(block.halves.any() or block.codes.any() for block in mirror._blocks.values())
+    assert not any(
+        block.halves.any() or block.first.any() or block.rest.any()
+        for block in mirror._blocks.values()
+    )
 
 
 async def by_table(memory: SqliteMemory, query: Query) -> list[tuple[int, float]]:
