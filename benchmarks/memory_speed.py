@@ -30,6 +30,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
+import apsw
 import msgspec
 import numpy as np
 import psutil
@@ -43,6 +44,7 @@ from sonia.config import Search as Settings
 from sonia.db import open_database
 from sonia.events import Bus
 from sonia.memory import NewMemory, Query, SqliteMemory, open_memory, vectors
+from sonia.memory.mirroring import Found as Looked
 
 AT_ONCE = 5_000
 SESSIONS = 500
@@ -142,10 +144,10 @@ async def by_vector(
     found, took = [], []
     for vector in asked:
         query = Query(query="x", user_id="owner")
-        work = partial(near, vector=vector, query=query, limit=10, space=MODEL)
+        look = partial(near, vector, query, 10, space=MODEL)
 
-        def ask(c: object, work: Callable[..., list[tuple[int, float]]] = work) -> object:
-            return timed(lambda: [index[number] for number, _ in work(c)])
+        def ask(c: apsw.Connection, look: Callable[[], Looked] = look) -> object:
+            return timed(lambda: [index[number] for number, _ in look()(c)])
 
         ms, numbers = await memory._parts.db.read(ask)  # type: ignore[misc]
         took.append(ms)

@@ -34,6 +34,7 @@ _Answer = tuple[Any, BaseException | None]
 READERS = 4  # two slow reads leave room; more only crowd the writer (benchmarks.memory_concurrency)
 BATCH = 512
 LOG_WAIT_MS = 100
+READER_CACHE_KB = 8_192  # each: what a search reads lies all over the file
 WRITER_CACHE_KB = 65_536  # a vector lies in a blob of 1.5 MB: with 2 MB each change reads it anew
 FULL_RETRY_S = 5.0
 
@@ -385,7 +386,9 @@ def connect(path: Path, *, read_only: bool = False) -> apsw.Connection:
     connection.enable_load_extension(False)
     connection.execute("PRAGMA foreign_keys=ON")
     connection.execute("PRAGMA temp_store=MEMORY")
-    if not read_only:
+    if read_only:
+        connection.execute(f"PRAGMA cache_size=-{READER_CACHE_KB}")
+    else:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA secure_delete=ON")

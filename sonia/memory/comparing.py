@@ -62,7 +62,7 @@ def neighbours(c: apsw.Connection, number: int, mirror: MirrorFollower) -> list[
         if not len(made):
             return []
         space = vectors.standing(c).space
-        near = mirror.near(c, made[0], query, NEIGHBOURS, space=space)
+        near = mirror.near(made[0], query, NEIGHBOURS, space=space)(c)
     except vectors.VectorsDamaged as error:
         raise Unavailable("The vectors are damaged; they are being made anew.") from error
     return [

@@ -14,7 +14,6 @@ from sonia.memory.text import END, function_stems, runs_of, words
 Floats = NDArray[np.float64]
 NOTHING = -1  # a run that is too long to be a word
 END_OF_TEXT = -2
-UNASKED = -1
 MOST_RUNS = 131_072  # that are known at once; about 20 MB
 
 SPACE = 0x20
@@ -147,14 +146,17 @@ class Texts:
         self.lengths = np.concatenate([self.lengths, lengths - 1])
 
     def counts(self, words: Sequence[str]) -> Floats:
-        """`[texts, words]`: how often each of these distinct words is in each text."""
-        column = np.full(len(self._vocabulary.words), UNASKED, np.int64)
-        for place, word in enumerate(words):
+        """`[texts, words]`: how often each of these words is in each text.
+
+        They are distinct, and at most 255.
+        """
+        column = np.zeros(len(self._vocabulary.words), np.uint8)
+        for place, word in enumerate(words, 1):
             if (number := self._vocabulary.numbers.get(word)) is not None:
                 column[number] = place
         columns = column[self._found]
-        asked = columns != UNASKED
-        places = self._text[asked] * len(words) + columns[asked]
+        asked = np.flatnonzero(columns)
+        places = self._text[asked] * len(words) + columns[asked] - 1
         counts = np.bincount(places, minlength=len(self) * len(words))
         return counts.reshape(len(self), len(words)).astype(float)
 

@@ -14,6 +14,7 @@ from sonia.config import MemoryEngine
 from sonia.memory import ranking, store
 from sonia.memory.counting import Texts
 from sonia.memory.interface import Query
+from sonia.memory.mirroring import Found
 from sonia.memory.ranking import Bm25, Corpus
 from sonia.memory.store import Candidate
 from sonia.memory.text import TextIndex, only_function_words, terms
@@ -22,7 +23,7 @@ MOST_CANDIDATES = 4_096
 SCAN_ROWS = 10_000  # what is read of the table when the text index does not hold it (yet)
 
 Live = Callable[[], TextIndex | None]
-Near = Callable[[apsw.Connection, NDArray[np.float32], Query, int], list[tuple[int, float]]]
+Near = Callable[[NDArray[np.float32], Query, int], Found]
 Vectors = Callable[[Sequence[int]], tuple[NDArray[np.int64], NDArray[np.float32]]]
 Pool = dict[int, Candidate]
 
@@ -30,7 +31,8 @@ Pool = dict[int, Candidate]
 class Search(msgspec.Struct, frozen=True, kw_only=True):
     """What to do. `vector` is the question's; without it only words count.
 
-    `near` gives numbers and similarities in [0, 1] of the nearest memories, closest first;
+    `near` begins to look for the nearest memories; what it returns gives their numbers and
+    similarities in [0, 1], closest first;
     `vectors` those of the numbers it is given that it has at hand.
     """
 
@@ -66,8 +68,9 @@ def gathered(c: apsw.Connection, search: Search) -> Candidates:
     replaced = frozenset(number for number, _ in then)
     limit = max(query.limit, search.settings.ranking.candidates)
     while True:
+        looking = None if search.vector is None else search.near(search.vector, query, limit)
         text, corpus = _by_words(c, search, then, limit)
-        near = _by_meaning(c, search, limit)
+        near = {} if looking is None else _by_meaning(looking(c))
         cosines = {number: cosine for number, cosine in near.items() if number not in replaced}
         numbers = list(dict.fromkeys([*text, *cosines]))
         pool = store.candidates(c, numbers, query, search.at)
@@ -77,10 +80,7 @@ def gathered(c: apsw.Connection, search: Search) -> Candidates:
         limit = min(limit * 4, MOST_CANDIDATES)
 
 
-def _by_meaning(c: apsw.Connection, search: Search, limit: int) -> dict[int, float]:
-    if search.vector is None:
-        return {}
-    near = search.near(c, search.vector, search.query, limit)
+def _by_meaning(near: list[tuple[int, float]]) -> dict[int, float]:
     return {number: 2 * similarity - 1 for number, similarity in near}
 
 

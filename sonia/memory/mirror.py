@@ -1,13 +1,9 @@
 """The vectors once more, in memory, where the nearest are found fast.
 
-Each is kept coarsely, as two bits for every dimension, and in half precision. A search counts in
-how many of a third of these bits each coarse vector differs from the question's (its Hamming
-distance), then of the least different in how many of all of them, and orders those that differ
-least by their similarity in half precision, which is exact to about 0.0001.
-
-The two bits say whether a component lies above the lower and the upper third of a normal
-distribution with the components' variance, so the distance is that of thirds; one bit, the sign,
-needs about twice as many candidates for the same recall.
+Each is kept coarsely (see `coarse`) and in half precision. A search counts in how many of a third
+of the coarse vector's bits each differs from the question's (its Hamming distance), then of the
+least different in how many of all of them, and orders those that differ least by their similarity
+in half precision, which is exact to about 0.0001.
 
 A memory's number is its place here, so nothing has to be looked up. Searches run beside changes
 without a lock: what they read half-changed is caught where the table confirms what was found.
@@ -22,15 +18,13 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from sonia.memory.coarse import LOOK, Work, coded, least, split
 from sonia.memory.columns import micros
 from sonia.memory.interface import Query
 
 BLOCK = 65_536  # of what isn't used, the system gives no memory
-LOOK = 16_384  # codes are compared at once: what that needs stays in the processor's cache
-SIFTED = 24  # so many times what is examined is compared in all bits
+SIFTED = 16  # so many times what is examined is compared in all bits
 MANY = 100_000  # of more memories, more have to be examined for the same recall
-THIRD = 0.43  # standard deviations: as much of a normal distribution is below it as above
-TIES = 2  # so many times what was asked for is examined when distances are equal
 NOBODY = -1
 
 
@@ -49,7 +43,7 @@ class _Block:
     """`BLOCK` memories with numbers in a row, each with a slot whether it is there or not."""
 
     def __init__(self, dimensions: int) -> None:
-        first, rest = _split(dimensions)
+        first, rest = split(dimensions)
         self.used = 0  # slots from here on were never filled
         self.first = np.zeros((len(first), BLOCK), np.uint64)  # by columns: all are read
         self.rest = np.zeros((BLOCK, len(rest)), np.uint64)  # by rows: some are
@@ -163,7 +157,7 @@ class Mirror:
 
     def _write(self, block: _Block, slots: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
         if len(slots):
-            block.first[:, slots], block.rest[slots] = _coded(vectors)
+            block.first[:, slots], block.rest[slots] = coded(vectors)
             block.halves[slots] = vectors
             block.loaded[slots] = True
             block.used = max(block.used, int(slots.max()) + 1)
@@ -196,7 +190,7 @@ class Mirror:
         blocks = dict(self._blocks)
         many = sum(block.used for block in blocks.values()) / MANY
         examine = round(examine * max(many, 1.0) ** 0.5)
-        first, rest = _coded(vector[np.newaxis])
+        first, rest = coded(vector[np.newaxis])
         looked = self._look(blocks, first, self._narrow(query), SIFTED * examine)
         candidates = _sifted(blocks, looked, rest, examine)
         cosines = np.empty(len(candidates), np.float32)
@@ -230,11 +224,11 @@ class Mirror:
             until=None if query.until is None else micros(query.until),
         )
 
-    def _room(self, words: int) -> _Work:
+    def _room(self, words: int) -> Work:
         """This thread's; to ask the system for it anew takes longer than counting in it."""
         if not hasattr(self._of_thread, "room"):
-            self._of_thread.room = _Work(words)
-        room: _Work = self._of_thread.room
+            self._of_thread.room = Work(words)
+        room: Work = self._of_thread.room
         return room
 
     def _look(
@@ -258,40 +252,10 @@ class Mirror:
                 some = slice(at, at + LOOK)
                 codes = block.first[:, :size][:, some]
                 work.differences(codes, code, mask[some], far, into[some])
-        chosen = _least(distances, many, far)
+        chosen = least(distances, many, far)
         which = np.searchsorted(starts, chosen, side="right") - 1
         numbers = chosen - starts[which] + np.array(bases, np.int64)[which]
         return _Looked(numbers, distances[chosen])
-
-
-class _Work:
-    """Room for counting differing bits, used again for each block."""
-
-    def __init__(self, words: int) -> None:
-        self._differing = np.empty((words, LOOK), np.uint64)
-        self._counted = np.empty((words, LOOK), np.uint8)
-
-    def differences(
-        self,
-        codes: NDArray[np.uint64],
-        code: NDArray[np.uint64],
-        mask: NDArray[np.bool_],
-        far: int,
-        into: NDArray[np.uint16],
-    ) -> None:
-        """In how many bits each of the codes in the mask differs; `far` for the others."""
-        slots: NDArray[np.int64] | slice = slice(None)
-        if not mask.all():
-            into[:] = far
-            slots = np.flatnonzero(mask)
-            if 4 * len(slots) < len(mask):  # so few are gathered faster than all are counted
-                codes = codes[:, slots]
-        size = codes.shape[1]
-        differing, counted = self._differing[:, :size], self._counted[:, :size]
-        np.bitwise_xor(codes, code, out=differing)
-        np.bitwise_count(differing, out=counted)
-        found = np.add.reduce(counted, axis=0, dtype=np.uint16)
-        into[slots] = found[slots] if size == len(into) else found
 
 
 def _matching(block: _Block, narrow: _Narrow, used: int) -> NDArray[np.bool_]:
@@ -321,52 +285,7 @@ def _sifted(
         rest ^= code
         differing = np.bitwise_count(rest).astype(np.float32)
         distances[at] += (differing @ one_each).astype(np.uint16)  # the fastest way to add rows
-    return looked.numbers[_least(distances, examine, int(distances.max()) + 1)]
-
-
-def _split(dimensions: int) -> tuple[list[int], list[int]]:
-    """Which words of a code are compared first, and which then.
-
-    The first are of some dimensions whether they lie above the upper third, and of as many
-    others whether they lie above the lower: these two say more together than two of one kind.
-    """
-    words = -(-dimensions // 64)
-    some = max(words // 3, 1)
-    first = [*range(some), *range(words + some, words + min(2 * some, words))]
-    return first, [word for word in range(2 * words) if word not in first]
-
-
-def _coded(vectors: NDArray[np.float32]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
-    """Two bits for every dimension, as 64-bit words: the first as columns, the rest as rows."""
-    third = np.float32(THIRD / np.sqrt(vectors.shape[1]))
-    above = [np.packbits(vectors > bound, axis=1) for bound in (third, -third)]
-    whole = np.concatenate([_to_words(packed) for packed in above], axis=1)
-    words = np.ascontiguousarray(whole).view(np.uint64)
-    first, rest = _split(vectors.shape[1])
-    return np.ascontiguousarray(words[:, first].T), words[:, rest]
-
-
-def _to_words(packed: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Padded to whole 64-bit words."""
-    missing = -packed.shape[1] % 8
-    return np.pad(packed, ((0, 0), (0, missing))) if missing else packed
-
-
-def _least(distances: NDArray[np.uint16], examine: int, far: int) -> NDArray[np.int64]:
-    """Where the `examine` smallest below `far` are, with what ties with the last, within reason."""
-    last, high = 0, far - 1
-    while last < high:  # a few comparisons are faster than any sorting
-        middle = (last + high) // 2
-        if np.count_nonzero(distances <= middle) < examine:
-            last = middle + 1
-        else:
-            high = middle
-    chosen = np.flatnonzero(distances <= last)
-    if len(chosen) <= TIES * examine:
-        return chosen
-    closer = np.flatnonzero(distances < last)
-    tied = np.flatnonzero(distances == last)
-    return np.concatenate([closer, tied[len(closer) - examine :]])
+    return looked.numbers[least(distances, examine, int(distances.max()) + 1)]
 
 
 def _grouped(numbers: NDArray[np.int64]) -> list[tuple[int, NDArray[np.int64]]]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -18,7 +19,7 @@ import apsw
 import numpy as np
 from numpy.typing import NDArray
 
-from sonia.db import Database
+from sonia.db import READERS, Database
 from sonia.log import get_logger
 from sonia.memory import vectors
 from sonia.memory.following import Follower
@@ -28,6 +29,8 @@ from sonia.memory.mirror import Held, Mirror
 CHUNKS = 8  # in one read: at most some milliseconds for others to wait
 ROWS = 4_096
 EXAMINED_MORE = 2  # so many times what is asked for is compared exactly, at the least
+
+Found = Callable[[apsw.Connection], list[tuple[int, float]]]
 
 
 class MirrorFollower(Follower):
@@ -41,6 +44,7 @@ class MirrorFollower(Follower):
         self._lost = lost
         self._doubted: set[int] = set()
         self._doubting = threading.Lock()
+        self._threads = ThreadPoolExecutor(READERS, thread_name_prefix="nearest")
         self.live: Mirror | None = None
 
     async def run(self) -> None:
@@ -69,25 +73,32 @@ class MirrorFollower(Follower):
             mirror.take([row for _, row in held], made[[index for index, _ in held]])
             self._doubt({row.number for _, row in held})
 
-    def near(
-        self,
-        c: apsw.Connection,
-        vector: NDArray[np.float32],
-        query: Query,
-        limit: int,
-        *,
-        space: str,
-    ) -> list[tuple[int, float]]:
-        """As `vectors.nearest` would say; nothing if `space` is no longer what answers."""
-        standing = vectors.standing(c)
-        if (standing.space, standing.dimensions) != (space, len(vector)):
-            return []
-        mirror = self.live
-        if mirror is None or not mirror.ready or mirror.space != space:
-            return vectors.nearest(c, vector, query, limit)
-        examine = max(self._examine, EXAMINED_MORE * limit)
-        numbers, cosines = mirror.nearest(vector, query, examine)
-        return _confirmed(c, query, limit, numbers.tolist(), cosines.tolist())
+    def near(self, vector: NDArray[np.float32], query: Query, limit: int, *, space: str) -> Found:
+        """Begin to look, in a thread beside. What is returned waits for that, and says what
+        `vectors.nearest` would say in the snapshot it is given; nothing if `space` is no longer
+        what answers.
+        """
+        mirror, size = self.live, len(vector)
+        if mirror is None or not mirror.ready or (mirror.space, mirror.dimensions) != (space, size):
+            looking = None
+        else:
+            examine = max(self._examine, EXAMINED_MORE * limit)
+            looking = self._threads.submit(mirror.nearest, vector, query, examine)
+
+        def found(c: apsw.Connection) -> list[tuple[int, float]]:
+            standing = vectors.standing(c)
+            if (standing.space, standing.dimensions) != (space, size):
+                return []
+            if looking is None:
+                return vectors.nearest(c, vector, query, limit)
+            numbers, cosines = looking.result()
+            return _confirmed(c, query, limit, numbers.tolist(), cosines.tolist())
+
+        return found
+
+    async def close(self) -> None:
+        """When nothing searches any more."""
+        await asyncio.to_thread(self._threads.shutdown)
 
     def vectors(
         self, numbers: Sequence[int], *, space: str

@@ -310,4 +310,5 @@ async def open_memory(
             task.cancel()
         await asyncio.gather(*memory._tasks, return_exceptions=True)
         await parts.access.close()
+        await parts.mirror.close()
         await parts.text.close()

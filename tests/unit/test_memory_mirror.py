@@ -114,7 +114,7 @@ async def by_mirror(memory: SqliteMemory, query: Query) -> list[tuple[int, float
     vector = (await HashingEmbedder().embed([query.query]))[0]
     near = memory._parts.mirror.near
     return await memory._parts.db.read(
-        lambda c: near(c, vector, query, query.limit, space="hashing")
+        lambda c: near(vector, query, query.limit, space="hashing")(c)
     )
 
 

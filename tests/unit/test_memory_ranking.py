@@ -159,6 +159,16 @@ def test_texts_are_counted_as_they_are_indexed(some: list[str]) -> None:
     assert counts.tolist() == [[words(text).count(word) for word in asked] for text in some]
 
 
+def test_words_that_begin_alike_are_counted_apart_however_long_they_are() -> None:
+    asked = ["z" * length for length in (1, 7, 8, 9, 15, 16, 17, 62)]
+    long = "z" * 99
+    text = " ".join([*asked, *asked, long, f"{long}y"])
+
+    counts = [Texts([text], every=True).counts(asked).tolist() for _ in range(2)]
+
+    assert counts == [[[2] * len(asked)]] * 2
+
+
 @given(st.lists(st.text(max_size=99), max_size=4))
 def test_texts_that_are_cut_together_are_cut_as_each_by_itself(some: list[str]) -> None:
     alone = [re.findall(r"[^\W_]+", spaced(text).lower()) for text in some]
