@@ -34,7 +34,7 @@ Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Text = Annotated[str, msgspec.Meta(min_length=1)]
 Host = Annotated[str, msgspec.Meta(pattern=r"^(\*\.)?[A-Za-z0-9.-]+(:[0-9]{1,5})?$")]
-Pack = Literal["memory", "reminders", "clipboard", "processes", "unsandboxed"]
+Pack = Literal["memory", "reminders", "clipboard", "desktop", "processes", "unsandboxed"]
 Egress = Literal["offline", "lan", "allow-list", "open"]
 Clocked = Annotated[
     str,

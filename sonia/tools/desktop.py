@@ -59,7 +59,7 @@ async def start(argv: list[str], limit_s: float, given: bytes | None = None) -> 
 
 
 async def listen(argv: list[str], limit_s: float, most: int) -> bytes:
-    """What `argv` writes, at most `most` bytes of it. Raises `ToolFailed`."""
+    """What `argv` writes, at most `most` bytes of it. Raises `ToolFailed`, with what it `said`."""
     return (await _run(argv, limit_s, None, asyncio.subprocess.PIPE))[:most]
 
 
@@ -110,5 +110,6 @@ async def _run(argv: list[str], limit_s: float, given: bytes | None, out: int) -
         if process.returncode:
             complaints.seek(0)
             why = complaints.read(KEPT_ERROR_BYTES).decode("utf-8", "replace").strip()
-            raise ToolFailed(f"{argv[0]} failed: {why or f'status {process.returncode}'}.")
+            told = why or f"status {process.returncode}"
+            raise ToolFailed(f"{argv[0]} failed: {told}.", said=why)
     return said or b""

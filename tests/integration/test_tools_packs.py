@@ -106,9 +106,10 @@ async def test_packs_are_off_until_they_are_turned_on(house: House, tmp_path: Pa
 
     assert len(plain) == 13
     assert {info.name for info in house.tools.catalogue()} - plain == {
-        "clipboard.read", "clipboard.write", "memory.forget", "memory.remember", "memory.search",
-        "process.start", "process.stop", "reminder.cancel", "reminder.list", "reminder.set",
-        "shell.run_unsandboxed", "timer.set",
+        "clipboard.read", "clipboard.write", "keyboard.press", "keyboard.type", "memory.forget",
+        "memory.remember", "memory.search", "pointer.click", "process.start", "process.stop",
+        "reminder.cancel", "reminder.list", "reminder.set", "screen.capture",
+        "shell.run_unsandboxed", "timer.set", "window.focus", "window.list",
     }  # fmt: skip
 
 

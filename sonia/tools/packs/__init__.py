@@ -44,6 +44,10 @@ def pack_tools(
                 from sonia.tools.packs import clipboard
 
                 yield from clipboard.tools()
+            case "desktop":
+                from sonia.tools.packs import desktop
+
+                yield from desktop.tools(workspace)
             case "processes":
                 from sonia.tools.packs import processes
 
