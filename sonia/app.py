@@ -216,7 +216,7 @@ async def open_sonia(config: Config, *, modules: Collection[str] = MODULES) -> A
         )
         files = weights.entry("kokoro-voices").files
         speech = await enter(open_speech(weights, [file.path for file in files]))
-        voice = await enter(open_voice(services.pipecat, turns, speech, db))
+        voice = await enter(open_voice(services.pipecat, turns, speech, db, control))
         stack.callback(bus.subscribe(ReminderDue, voice.remind))
         stack.callback(bus.subscribe(ReminderDue, tools.remind))
         stack.callback(bus.subscribe(TaskFinished, tools.ask))

@@ -11,6 +11,8 @@ from typing import ClassVar
 
 import numpy as np
 
+from sonia.errors import NotFound
+from sonia.types import ApprovalId
 from sonia.voice import Hearing, Samples, Speech, Transcript, VoiceInfo
 from sonia.voice.speech import EAR_RATE, VOICE_RATE
 
@@ -151,3 +153,21 @@ def scripted_speech(
         detector=ScriptedDetector(),
         judge=judge or ScriptedJudge(),
     )
+
+
+class Unasked:
+    """Control's side where nothing is to be approved."""
+
+    async def settle(
+        self,
+        approval_id: ApprovalId,
+        *,
+        approve: bool,
+        by: str,
+        reason: str = "",
+        code: str | None = None,
+    ) -> object:
+        raise NotFound(f"No approval {approval_id!r}.")
+
+    async def code(self, approval_id: ApprovalId) -> str:
+        raise NotFound(f"No approval {approval_id!r}.")

@@ -9,8 +9,9 @@ import msgspec
 import numpy as np
 
 from sonia.errors import UpstreamTimeout
-from sonia.turn import ApprovalNeeded, ResponseDelta, TurnEvent, TurnRequest
+from sonia.turn import ApprovalNeeded, ResponseDelta, ToolAnswered, TurnEvent, TurnRequest
 from sonia.voice.clauses import Clauses, spoken
+from sonia.voice.consenting import Consent
 from sonia.voice.interface import Responder
 from sonia.voice.playback import Clock, Playback
 from sonia.voice.speech import VOICE_RATE, Samples, Speaker
@@ -20,7 +21,6 @@ PATIENCE_S = 20.0  # an engine that says nothing for so long is stuck
 SENTENCE_PAUSE_S, CLAUSE_PAUSE_S = 0.2, 0.08
 CHARS_PER_S = 15
 APOLOGY = "Sorry, something went wrong. Please try again."
-ASKING = "I need your permission for that. Please answer on the screen."
 
 Speak = Callable[[Samples], Awaitable[None]]
 
@@ -69,13 +69,20 @@ class Answer:
     """One answer. `add` puts sound on its way; it is awaited for each clause."""
 
     def __init__(
-        self, responder: Responder, voice: Voice, playback: Playback, teller: Teller, clock: Clock
+        self,
+        responder: Responder,
+        voice: Voice,
+        playback: Playback,
+        teller: Teller,
+        clock: Clock,
+        consent: Consent,
     ) -> None:
         self._responder = responder
         self._voice = voice
         self._playback = playback
         self._teller = teller
         self._clock = clock
+        self._consent = consent
         self._clauses: asyncio.Queue[str | None] = asyncio.Queue()
         self._shown = ""
         self._left = self._broken = False
@@ -98,6 +105,7 @@ class Answer:
         except CutOff:
             return
         finally:
+            self._consent.over()
             speaking.cancel()
             await asyncio.gather(speaking, return_exceptions=True)
             self._measure(said)
@@ -132,8 +140,15 @@ class Answer:
             self._shown += event.text
             self._queue(clauses.feed(event.text))
         elif isinstance(event, ApprovalNeeded):
-            self._queue([*clauses.end(), ASKING])
+            self._queue(clauses.end())
+            self.say(await self._consent.question(event))
+        elif isinstance(event, ToolAnswered):
+            self._consent.over()
         await self._teller.show(event)
+
+    def say(self, text: str) -> None:
+        """Say this as well, now."""
+        self._queue([f" {text} "])
 
     def _queue(self, clauses: list[str]) -> None:
         for clause in clauses:

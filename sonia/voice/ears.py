@@ -42,11 +42,12 @@ class Manner(msgspec.Struct, frozen=True, kw_only=True):
 class Moment(msgspec.Struct, kw_only=True):
     """One utterance while it is heard.
 
-    `over_hers` is whether it began while she answered, `alike` how much it resembles her voice,
-    `meant` whether it is known to be for her.
+    `over_hers` is whether it began while she answered, `aloud` while she was heard, `alike` how
+    much it resembles her voice, `meant` whether it is known to be for her.
     """
 
     over_hers: bool
+    aloud: bool = False
     alike: float = 0.0
     meant: bool = False
     looked_ms: float = 0.0
@@ -55,13 +56,19 @@ class Moment(msgspec.Struct, kw_only=True):
 
 
 class Listening(msgspec.Struct, frozen=True, kw_only=True):
-    """Whom she tells what she heard. `busy` is whether she is answering."""
+    """Whom she tells what she heard. `busy` is whether she is answering.
+
+    `asked` is whether she waits for a person's consent; `consent` takes words and whether a person
+    certainly said them, and tells whether they were an answer to that.
+    """
 
     began: Callable[[], None]
     paused: Callable[[], None]
     took: Callable[[Utterance], Awaitable[None]]
     interrupt: Callable[[], Awaitable[bool]]
     busy: Callable[[], bool]
+    asked: Callable[[], bool]
+    consent: Callable[[str, bool], Awaitable[bool]]
     failed: Callable[[Exception], Awaitable[None]]
 
 
@@ -114,7 +121,9 @@ class Ears:
     async def _deal(self, noticed: Noticed) -> None:
         match noticed:
             case Began():
-                self._moment = Moment(over_hers=self._listening.busy())
+                self._moment = Moment(
+                    over_hers=self._listening.busy(), aloud=self._playback.audible
+                )
                 if not self._moment.over_hers:
                     self._listening.began()
                     await self._teller.tell("SPEECH_STARTED", at_ms=round(noticed.at_ms))
@@ -159,22 +168,18 @@ class Ears:
             return
         if not moment.meant:
             moment.alike = max(moment.alike, self._alike(ended.voiced, moment.stopped_at))
+            if await self._consents(said, moment):
+                await self._tell(said, ended)
+                self._playback.go_on()
+                return
             if not self._is_meant(said, moment):
                 self._playback.go_on()
                 return
         if moment.over_hers and not moment.meant:
             await self._interrupt(moment, ended.start_ms)
-        await self._teller.tell("SPEECH_STOPPED", at_ms=round(ended.end_ms))
+        await self._tell(said, ended)
         if not said.text:
             return
-        await self._teller.tell(
-            "TRANSCRIPT",
-            text=said.text,
-            confidence=None if said.confidence is None else round(said.confidence, 3),
-            language=said.language,
-            start_ms=round(ended.start_ms),
-            end_ms=round(ended.end_ms),
-        )
         await self._listening.took(
             Utterance(
                 text=said.text,
@@ -185,6 +190,26 @@ class Ears:
                 asr_ms=round((self._clock.now() - (moment.stopped_at or began)) * 1000, 1),
             )
         )
+
+    async def _tell(self, said: Transcript, ended: Ended) -> None:
+        await self._teller.tell("SPEECH_STOPPED", at_ms=round(ended.end_ms))
+        if said.text:
+            await self._teller.tell(
+                "TRANSCRIPT",
+                text=said.text,
+                confidence=None if said.confidence is None else round(said.confidence, 3),
+                language=said.language,
+                start_ms=round(ended.start_ms),
+                end_ms=round(ended.end_ms),
+            )
+
+    async def _consents(self, said: Transcript, moment: Moment) -> bool:
+        """Whether it was an answer to what she asked; her own words never are."""
+        if not self._listening.asked() or self._is_hers(said, moment):
+            return False
+        clear = said.confidence is None or said.confidence >= SURE
+        sure = clear and not moment.aloud and moment.alike < FAINTLY_ALIKE
+        return await self._listening.consent(said.text, sure)
 
     # --- over her voice ------------------------------------------------------------------
 
@@ -200,6 +225,8 @@ class Ears:
         moment.alike = self._alike(samples, self._clock.now())
         if moment.alike >= ALIKE:
             self._playback.go_on()
+        elif self._listening.asked():
+            self._playback.hold()  # all of it is heard first: it may be the answer
         elif self._manner.interruption == "speech":
             await self._interrupt(moment, None)
         else:
@@ -225,10 +252,14 @@ class Ears:
         played = self._playback.recent(until - len(end) / EAR_RATE - LATEST_S)
         return resemblance(end, played)
 
-    def _is_meant(self, said: Transcript, moment: Moment) -> bool:
+    def _is_hers(self, said: Transcript, moment: Moment) -> bool:
+        """Whether it is her own voice that came back."""
         shared = overlap(said.text, self._playback.heard())
-        if moment.alike >= ALIKE or (moment.alike >= FAINTLY_ALIKE and shared >= SHARED):
-            return False  # her own voice
+        return moment.alike >= ALIKE or (moment.alike >= FAINTLY_ALIKE and shared >= SHARED)
+
+    def _is_meant(self, said: Transcript, moment: Moment) -> bool:
+        if self._is_hers(said, moment):
+            return False
         if not moment.over_hers:
             return True
         if said.confidence is not None and said.confidence < SURE:

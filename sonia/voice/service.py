@@ -15,6 +15,7 @@ from sonia.db import Database
 from sonia.errors import Unavailable
 from sonia.events import ReminderDue
 from sonia.types import DEFAULT_USER, new_id, now
+from sonia.voice.consenting import Settles
 from sonia.voice.conversation import Conversation
 from sonia.voice.interface import (
     Responder,
@@ -185,12 +186,16 @@ async def open_voice(
     responder: Responder,
     speech: Speech,
     db: Database,
+    settles: Settles,
     *,
     clock: Clock | None = None,
 ) -> AsyncIterator[TalkingSessions]:
-    """Serve voice sessions until left; leaving closes every socket."""
+    """Serve voice sessions until left; leaving closes every socket.
+
+    `settles` is told what a person says to what has to be approved.
+    """
     spoken = SpokenTurns(db)
-    shared = Talkers(config, responder, speech, spoken.keep, clock)
+    shared = Talkers(config, responder, speech, spoken.keep, settles, clock)
     voice = TalkingSessions(config, shared, spoken)
     sweeping = asyncio.create_task(_sweep(voice), name="sweep voice sessions")
     try:

@@ -18,6 +18,7 @@ from sonia.types import now
 from sonia.voice.answering import APOLOGY, Answer, Utterance, Voice
 from sonia.voice.attention import PATIENCE
 from sonia.voice.clauses import spoken
+from sonia.voice.consenting import Consent, Settles
 from sonia.voice.ears import Ears, Listening, Manner
 from sonia.voice.interface import Responder, VoiceSession
 from sonia.voice.opus import DECODED_HZ, OpusDecoder, OpusEncoder
@@ -43,9 +44,11 @@ class Talkers:
         responder: Responder,
         speech: Speech,
         keep: Keep,
+        settles: Settles,
         clock: Clock | None = None,
     ) -> None:
         self.config = config
+        self.settles = settles
         self.responder = responder
         self.speech = speech
         self.keep = keep
@@ -101,6 +104,8 @@ class Talking:
         self._voice = session.voice or config.voice
         self._waiting: set[int] = set()  # what is being answered, or will be
         self._expecting: asyncio.Task[None] | None = None
+        self._consent = Consent(shared.settles, session.user_id)
+        self._answer: Answer | None = None
         self._sent = 0
         self.turns = 0
         self.active_at = shared.clock.now()  # when somebody last said anything
@@ -130,6 +135,8 @@ class Talking:
                 took=self.take,
                 interrupt=self.interrupt,
                 busy=self.busy,
+                asked=lambda: self._consent.open,
+                consent=self._consented,
                 failed=self._deaf,
             ),
         )
@@ -176,7 +183,9 @@ class Talking:
             speed=self._speed,
             apology=shared.apologies.get(self._voice, np.empty(0, np.float32)),
         )
-        answer = Answer(shared.responder, voice, self._playback, self._teller, shared.clock)
+        answer = self._answer = Answer(
+            shared.responder, voice, self._playback, self._teller, shared.clock, self._consent
+        )
         request = TurnRequest(
             text=said.text,
             session_id=self._session.session_id,
@@ -194,6 +203,13 @@ class Talking:
             metrics = msgspec.to_builtins(answer.metrics)
             await self._keep(said, answer, metrics)
             await self._teller.tell("TURN_METRICS", **metrics)
+
+    async def _consented(self, text: str, sure: bool) -> bool:
+        """Whether this answers what she asked; it is acted on, and she says what comes of it."""
+        reply = await self._consent.answer(text, sure=sure)
+        if reply and self._answer:
+            self._answer.say(reply)
+        return reply is not None
 
     async def _keep(
         self, said: Utterance, answer: Answer, metrics: dict[str, float | None]

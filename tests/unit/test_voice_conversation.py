@@ -29,7 +29,7 @@ from sonia.turn import (
 from sonia.types import Usage
 from sonia.voice import StartSession, TalkingSessions, VoiceSessionNotFound, open_voice
 from sonia.voice.interface import Frame, SessionTaken, TooManySessions
-from tests.voice_given import scripted_speech
+from tests.voice_given import Unasked, scripted_speech
 
 
 class Echo:
@@ -108,6 +108,11 @@ class Line:
         async with self._got:
             await self._got.wait_for(lambda: len(self.sound) >= size)
 
+    async def more_sound(self) -> None:
+        """Wait for any more of her voice."""
+        async with self._got:
+            await asyncio.wait_for(self._got.wait(), 60)
+
     async def until(self, kind: str) -> list[Frame]:
         heard: list[Frame] = []
         while not heard or heard[-1].type != kind:
@@ -128,7 +133,9 @@ async def db(tmp_path: Path) -> AsyncIterator[Database]:
 
 @pytest.fixture
 async def voice(echo: Echo, db: Database) -> AsyncIterator[TalkingSessions]:
-    async with open_voice(Pipecat(max_sessions=2), echo, scripted_speech(), db) as opened:
+    async with open_voice(
+        Pipecat(max_sessions=2), echo, scripted_speech(), db, Unasked()
+    ) as opened:
         yield opened
 
 

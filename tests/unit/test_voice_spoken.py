@@ -7,6 +7,7 @@ import base64
 import json
 import threading
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from sonia.errors import Unavailable
 from sonia.events import ReminderDue
 from sonia.forgetting import Scope, erase
 from sonia.types import now
-from sonia.voice import PLACES, Samples, StartSession, TalkingSessions, open_voice
+from sonia.voice import PLACES, Responder, Samples, StartSession, TalkingSessions, open_voice
+from sonia.voice.consenting import Settles
 from sonia.voice.conversation import Conversation
 from sonia.voice.engines import loading
 from sonia.voice.interface import Frame
@@ -34,6 +36,7 @@ from tests.voice_given import (
     ScriptedJudge,
     ScriptedSpeaker,
     ScriptedTranscriber,
+    Unasked,
     scripted_speech,
     silence,
     sound,
@@ -94,17 +97,28 @@ async def db(tmp_path: Path) -> AsyncIterator[Database]:
         yield opened
 
 
-@pytest.fixture
-async def scene(echo: Echo, db: Database) -> AsyncIterator[Scene]:
+@asynccontextmanager
+async def playing(
+    responder: Responder, db: Database, settles: Settles, user_id: str = "owner"
+) -> AsyncIterator[Scene]:
+    """Talk with `responder` until left."""
     speech = scripted_speech(ScriptedTranscriber(STORY), ScriptedJudge())
     clock = ScriptedClock()
-    async with open_voice(Pipecat(idle_timeout_s=IDLE_S), echo, speech, db, clock=clock) as voice:
+    config = Pipecat(idle_timeout_s=IDLE_S)
+    async with open_voice(config, responder, speech, db, settles, clock=clock) as voice:
         scene = Scene(voice, speech, clock)
-        session = await voice.start(StartSession(sample_rate=RATE), ws_url="")
+        start = StartSession(sample_rate=RATE, user_id=user_id)
+        session = await voice.start(start, ws_url="")
         scene.session_id = session.session_id
         scene.conversation = voice.conversation(session, scene.line)
         yield scene
         await scene.conversation.leave()
+
+
+@pytest.fixture
+async def scene(echo: Echo, db: Database) -> AsyncIterator[Scene]:
+    async with playing(echo, db, Unasked()) as scene:
+        yield scene
 
 
 def kinds(frames: list[Frame]) -> list[str]:
