@@ -165,7 +165,9 @@ async def open_sonia(config: Config, *, modules: Collection[str] = MODULES) -> A
         operator = await asyncio.to_thread(open_operator, config.data)
         keyring = Keyring(services.api_gateway.api_keys, config.data, operator)
         await keyring.reload()
-        control = await enter(open_control(services.eva_os, db, rules_file=_rules_file(config)))
+        control = await enter(
+            open_control(services.eva_os, db, bus=bus, rules_file=_rules_file(config))
+        )
         tasks = await enter(open_tasks(db, bus, paused=lambda: control.maintenance().on))
         routing = _with_folder(config)
         if not TALKING.intersection(modules):

@@ -77,6 +77,24 @@ class TaskFinished(Value):
     session_id: str | None = None
 
 
+class ApprovalChanged(Value):
+    """A question to a person was asked (`pending`), answered, used or is over.
+
+    `by` is who answered, and `why` what they said or why it ended.
+    """
+
+    approval_id: str
+    state: str
+    tool: str
+    preview: str
+    risk_tier: int
+    expires_at: dt.datetime
+    needs_code: bool
+    session_id: str | None = None
+    by: str | None = None
+    why: str | None = None
+
+
 E = TypeVar("E", bound=Value)
 Listener = Callable[[Any], Awaitable[Any]]
 Undo = Callable[[], None]

@@ -201,6 +201,7 @@ def _routes(sonia: Sonia, module: str, stopping: asyncio.Event) -> Router:
                 backups=sonia.backups,
                 purging=sonia.purging,
                 keyring=sonia.keyring,
+                bus=sonia.bus,
                 stopping=stopping,
             )
         case "router":

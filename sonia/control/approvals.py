@@ -36,6 +36,7 @@ from sonia.control.journal import Journal
 from sonia.control.ledger import Stamp
 from sonia.control.risk import Ruling
 from sonia.control.scope import scope_hash
+from sonia.events import ApprovalChanged, Bus
 from sonia.log import get_logger
 from sonia.types import ApprovalId
 
@@ -48,9 +49,10 @@ SPOKEN_TIER = 1  # a loudspeaker can say yes too
 
 
 class Approvals:
-    """The approvals of this run."""
+    """The approvals of this run. What becomes of each is told on the bus, once it is kept."""
 
-    def __init__(self, config: EvaOs, journal: Journal) -> None:
+    def __init__(self, config: EvaOs, journal: Journal, bus: Bus) -> None:
+        self._bus = bus
         self._config = config
         self._journal = journal
         self._deadlines = Deadlines()
@@ -91,9 +93,11 @@ class Approvals:
             ttl_s=config.unattended_ttl_s if plan.unattended else config.approval_ttl_s,
         )
 
-    def asked(self, approval: Approval, at: dt.datetime) -> None:
+    async def asked(self, approval: Approval, at: dt.datetime) -> None:
         """The transaction of `ask` is kept: from here on it can lapse."""
-        self._deadlines.open(approval.id, (approval.expires_at - at).total_seconds())
+        left_s = (approval.expires_at - at).total_seconds()
+        if self._deadlines.open(approval.id, left_s):
+            await self._bus.publish(_changed(approval))
 
     # --- answering and using -------------------------------------------------------------
 
@@ -135,12 +139,13 @@ class Approvals:
         approval = await self._journal.write(work)
         if isinstance(approval, CodeNeeded):
             if not approval.details["tries_left"]:
-                self._deadlines.close([approval_id])
+                await self.ended([approval_id])
             raise approval
         if approve:
             self._deadlines.wake(approval_id)
         else:
             self._deadlines.close([approval_id])
+        await self._bus.publish(_changed(approval))
         return approval
 
     def _unconfirmed(
@@ -231,7 +236,7 @@ class Approvals:
         answer = await self._journal.write(work)
         if isinstance(answer, ScopeMismatch):
             raise answer
-        self._deadlines.close([approval_id])
+        await self.ended([approval_id])
         return answer
 
     # --- ending --------------------------------------------------------------------------
@@ -247,12 +252,12 @@ class Approvals:
             )
             return _ended(connection, found, "cancelled", reason, stamp)
 
-        self._deadlines.close(await self._journal.write(work))
+        await self.ended(await self._journal.write(work))
 
     async def cancel_all(self, reason: str) -> None:
         """Cancel what is open: of an earlier run, or because this one ends."""
         stamp = self._journal.stamp()
-        self.ended(
+        await self.ended(
             await self._journal.write(lambda connection: self.cancel_in(connection, reason, stamp))
         )
 
@@ -266,9 +271,11 @@ class Approvals:
         found = store.change(connection, store.CANCEL_OPEN, reason=reason)
         return _ended(connection, found, "cancelled", reason, stamp)
 
-    def ended(self, approval_ids: list[ApprovalId]) -> None:
-        """Tell who waits for these that they are over."""
+    async def ended(self, approval_ids: list[ApprovalId]) -> None:
+        """Tell who waits for these, and who listens, that they are over."""
         self._deadlines.close(approval_ids)
+        for approval_id in approval_ids:
+            await self._bus.publish(_changed(await self.one(approval_id)))
 
     async def expire(self) -> None:
         """Mark what lapses as expired, until cancelled."""
@@ -288,7 +295,7 @@ class Approvals:
                 _ended(connection, found, "expired", "", stamp)
 
         await self._journal.write(work)
-        self._deadlines.close(due)
+        await self.ended(due)
 
     # --- looking -------------------------------------------------------------------------
 
@@ -326,6 +333,21 @@ def _ended(
         account = {"approval_id": approval_id, "reason": reason}
         ledger.append(connection, f"approval.{state}", account, stamp)
     return found
+
+
+def _changed(approval: Approval) -> ApprovalChanged:
+    return ApprovalChanged(
+        approval_id=approval.id,
+        state=approval.state,
+        tool=approval.tool,
+        preview=approval.preview,
+        risk_tier=approval.risk_tier,
+        expires_at=approval.expires_at,
+        needs_code=approval.needs_code,
+        session_id=approval.session_id,
+        by=approval.answered_by,
+        why=approval.answer_reason,
+    )
 
 
 def _account(approval: Approval) -> dict[str, Any]:

@@ -21,10 +21,12 @@ class Deadlines:
         self._answered: dict[ApprovalId, asyncio.Event] = {}
         self._changed = asyncio.Event()
 
-    def open(self, approval_id: ApprovalId, remaining_s: float) -> None:
-        """Have it lapse in `remaining_s`."""
+    def open(self, approval_id: ApprovalId, remaining_s: float) -> bool:
+        """Have it lapse in `remaining_s`. Returns whether it was not open before."""
+        new = approval_id not in self._lapse_at_s
         self._lapse_at_s[approval_id] = asyncio.get_running_loop().time() + remaining_s
         self._changed.set()
+        return new
 
     def wake(self, approval_id: ApprovalId) -> None:
         """It is no longer pending: whoever waits for that goes on."""

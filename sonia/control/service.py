@@ -44,6 +44,7 @@ from sonia.errors import (
     SoniaError,
     Unavailable,
 )
+from sonia.events import Bus
 from sonia.log import get_logger
 from sonia.types import Origin, now
 
@@ -100,7 +101,7 @@ class SqliteControl:
         except LedgerDown as error:
             return await self._unrecorded(plan, error)
         if question:
-            self._approvals.asked(question, stamp.at)
+            await self._approvals.asked(question, stamp.at)
         return decision
 
     async def _unrecorded(self, plan: Plan, error: LedgerDown) -> Decision:
@@ -204,7 +205,7 @@ class SqliteControl:
             ledger.append(connection, "mode.changed", account, stamp)
             return self._approvals.cancel_in(connection, "The mode changed.", stamp)
 
-        self._approvals.ended(await self._journal.write(work))
+        await self._approvals.ended(await self._journal.write(work))
         return mode
 
     def maintenance(self) -> Maintenance:
@@ -221,7 +222,7 @@ class SqliteControl:
 
         changed, cancelled = await self._journal.write(work)
         self._standing.maintenance = changed
-        self._approvals.ended(cancelled)
+        await self._approvals.ended(cancelled)
         return changed
 
     async def policy(self) -> Policy:
@@ -239,7 +240,7 @@ class SqliteControl:
             return policy, self._approvals.cancel_in(connection, "The policy changed.", stamp)
 
         policy, cancelled = await self._journal.write(work)
-        self._approvals.ended(cancelled)
+        await self._approvals.ended(cancelled)
         return policy
 
     async def ledger(self, *, after: int = 0, limit: int = 100) -> tuple[LedgerEntry, ...]:
@@ -281,18 +282,19 @@ async def open_control(
     config: EvaOs,
     db: Database,
     *,
+    bus: Bus | None = None,
     rules_file: Path | None = None,
     clock: Callable[[], dt.datetime] = now,
 ) -> AsyncIterator[SqliteControl]:
     """Decide and remember in `db`. Questions that an earlier run left open are cancelled, and
     trust ends. The rules of `rules_file` come before those in `db`; a mistake in it is a
-    `ConfigurationError`.
+    `ConfigurationError`. What becomes of approvals is told on `bus`.
 
     `clock` is the wall clock, in any time zone; it decides what is expired, together with the
     event loop's own time.
     """
     journal = Journal(db, clock)
-    approvals = Approvals(config, journal)
+    approvals = Approvals(config, journal, bus or Bus())
     standing = Standing(config, await asyncio.to_thread(read_file, rules_file), clock)
     await journal.write(lambda connection: store.count_rules_file(connection, standing.digest))
     standing.maintenance = await journal.read(maintenance.read)

@@ -15,6 +15,7 @@ from sonia.backups import Backups
 from sonia.client import while_connected
 from sonia.control import Approval, ApprovalState, Control, Operator, TrustFor
 from sonia.envelope import Envelope, answer
+from sonia.events import Bus
 from sonia.gateway.answering import Answers
 from sonia.gateway.anthropic import anthropic_routes
 from sonia.gateway.audio import audio_routes
@@ -24,6 +25,7 @@ from sonia.gateway.mcp import mcp_routes
 from sonia.gateway.openai import openai_routes, responses_routes
 from sonia.gateway.realtime import realtime_routes
 from sonia.gateway.responses_store import Responses
+from sonia.gateway.session_stream import stream_routes
 from sonia.gateway.streaming import server_sent, whole
 from sonia.memory import Memory, Session, Utterance, their_session
 from sonia.purging import Purging
@@ -126,6 +128,7 @@ def routes(
     backups: Backups,
     purging: Purging,
     keyring: Keyring,
+    bus: Bus,
     stopping: asyncio.Event,
 ) -> Router:
     """The gateway's handlers; it has no prefix."""
@@ -145,6 +148,7 @@ def routes(
                 answers, speech, control, operator, voice=voice, longest_s=longest_audio_s
             ),
             *anthropic_routes(answers),
+            *stream_routes(turns, memory, control, operator, bus),
             _keys(keyring, operator),
         ],
         tags=["api-gateway"],

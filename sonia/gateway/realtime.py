@@ -201,6 +201,7 @@ class Realtime:
             approve=item["approve"],
             by="realtime",
             reason=item.get("reason") or "",
+            code=item.pop("confirmation_code", None),
         )
 
     # --- answers -------------------------------------------------------------------------

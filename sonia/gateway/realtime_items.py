@@ -52,12 +52,13 @@ class OutputItem(msgspec.Struct):
 
 
 class ApprovalItem(msgspec.Struct):
-    """A person's answer to an `mcp_approval_request`."""
+    """A person's answer to an `mcp_approval_request`. The code is Sonia's own, for tier 3."""
 
     approval_request_id: str
     approve: bool
     type: Literal["mcp_approval_response"]
     reason: str | None = None
+    confirmation_code: str | None = None
     id: Identifier | None = None
 
 

@@ -90,13 +90,17 @@ class Person:
     def __init__(self, turns: Assistant) -> None:
         self.turns = turns
         self.answers: list[tuple[str, bool]] = []
+        self.codes: list[str | None] = []
 
     def check(self, authorization: str | None) -> None:
         if authorization != "Bearer operator":
             raise Unauthorized("The operator's token is missing.")
 
-    async def settle(self, approval_id: str, *, approve: bool, by: str, reason: str) -> None:
+    async def settle(
+        self, approval_id: str, *, approve: bool, by: str, reason: str, code: str | None
+    ) -> None:
         self.answers.append((approval_id, approve))
+        self.codes.append(code)
         self.turns.settled.set()
 
 
@@ -354,6 +358,25 @@ async def test_a_person_answers_what_has_to_be_approved(
 
     assert asked.item.type == "mcp_approval_request"
     assert talk.given.person.answers == answers  # type: ignore[attr-defined]
+
+
+async def test_the_worst_is_approved_with_its_confirmation_code() -> None:
+    turns = Assistant(asks=True)
+    async with talking(model="sonia", turns=turns, key="operator") as talk:
+        await talk.says("Write a file.")
+        await talk.send("response.create")
+        asked = await talk.until("response.output_item.done")
+
+        reply = {
+            "type": "mcp_approval_response",
+            "approval_request_id": asked.item.id,
+            "approve": True,
+            "confirmation_code": "427709",
+        }
+        await talk.send("conversation.item.create", item=reply)
+        await talk.until("response.done")
+
+    assert talk.given.person.codes == ["427709"]  # type: ignore[attr-defined]
 
 
 async def test_t12_a_program_without_the_operators_token_can_not_approve() -> None:
