@@ -27,6 +27,7 @@ from sonia.voice.telling import Teller
 
 COMPLETE = 0.5  # from this probability on, the judge's word is that somebody has finished
 SURE = 0.5  # words heard over her voice with less confidence are none
+PEEK_MS = 1000.0  # after so much more speech, what was said of it is written down meanwhile
 FIRST_LOOK_MS, NEXT_LOOK_MS = 450.0, 300.0  # of speech over hers: who is it, and is it for her
 
 
@@ -51,6 +52,7 @@ class Moment(msgspec.Struct, kw_only=True):
     alike: float = 0.0
     meant: bool = False
     looked_ms: float = 0.0
+    peeked_ms: float = 0.0
     stopped_at: float = 0.0
     guess: asyncio.Task[Transcript] | None = None
 
@@ -64,6 +66,7 @@ class Listening(msgspec.Struct, frozen=True, kw_only=True):
 
     began: Callable[[], None]
     paused: Callable[[], None]
+    understood: Callable[[str], None]
     took: Callable[[Utterance], Awaitable[None]]
     interrupt: Callable[[], Awaitable[bool]]
     busy: Callable[[], bool]
@@ -99,8 +102,11 @@ class Ears:
         for noticed in await self._attention.feed(samples):
             await self._deal(noticed)
         moment = self._moment
-        if moment and moment.over_hers and self._attention.speaking:
-            await self._look(moment)
+        if moment and self._attention.speaking:
+            if moment.over_hers:
+                await self._look(moment)
+            else:
+                self._peek(moment)
 
     async def end_turn(self) -> None:
         """Whoever speaks has finished, by their own word."""
@@ -211,6 +217,20 @@ class Ears:
         sure = clear and not moment.aloud and moment.alike < FAINTLY_ALIKE
         return await self._listening.consent(said.text, sure)
 
+    def _peek(self, moment: Moment) -> None:
+        """Have what was said until now written down, for the model to read it already."""
+        voiced_ms = self._attention.voiced_ms
+        if moment.guess or voiced_ms - moment.peeked_ms < PEEK_MS:
+            return
+        moment.peeked_ms = voiced_ms
+        self._begin(self._understand(self._attention.said, moment))
+
+    async def _understand(self, samples: Samples, moment: Moment) -> None:
+        try:
+            await self._guess(samples, moment, midway=True)
+        except Exception:  # noqa: BLE001  it is told when the turn is over
+            return
+
     # --- over her voice ------------------------------------------------------------------
 
     async def _look(self, moment: Moment) -> None:
@@ -274,13 +294,19 @@ class Ears:
 
     # --- words ---------------------------------------------------------------------------
 
-    async def _guess(self, samples: Samples, moment: Moment) -> Transcript:
-        """What was said up to a pause, told at once if it is certainly not her own voice."""
+    async def _guess(self, samples: Samples, moment: Moment, *, midway: bool = False) -> Transcript:
+        """What was said up to now, told at once if it is certainly not her own voice.
+
+        `midway` through speech: told unless there has been a pause meanwhile.
+        """
         if not moment.over_hers:
             moment.alike = max(moment.alike, self._alike(samples, self._clock.now()))
         said = await self._write_down(samples)
-        if said.text and not moment.over_hers and moment.alike < FAINTLY_ALIKE:
+        late = midway and (moment.guess or self._moment is not moment)
+        if said.text and not late and not moment.over_hers and moment.alike < FAINTLY_ALIKE:
             await self._teller.tell("PARTIAL_TRANSCRIPT", text=said.text)
+            if self._moment is moment:  # the turn goes on
+                self._listening.understood(said.text)
         return said
 
     async def _write_down(self, samples: Samples) -> Transcript:

@@ -132,6 +132,7 @@ class Talking:
             Listening(
                 began=self._expect,
                 paused=shared.responder.soon,
+                understood=self._expect,
                 took=self.take,
                 interrupt=self.interrupt,
                 busy=self.busy,
@@ -145,12 +146,13 @@ class Talking:
         """Whether she answers, or is about to."""
         return bool(self._waiting)
 
-    def _expect(self) -> None:
-        """Somebody begins to speak: meanwhile the model reads what was said before."""
-        if self._expecting is None or self._expecting.done():
-            user_id, session_id = self._session.user_id, self._session.session_id
-            work = self._shared.responder.expect(session_id, user_id=user_id)
-            self._expecting = asyncio.create_task(_quietly(work), name="expect words")
+    def _expect(self, so_far: str = "") -> None:
+        """Somebody speaks: meanwhile the model reads what was said before, and `so_far`."""
+        if self._expecting:
+            self._expecting.cancel()
+        user_id, session_id = self._session.user_id, self._session.session_id
+        work = self._shared.responder.expect(session_id, user_id=user_id, so_far=so_far)
+        self._expecting = asyncio.create_task(_quietly(work), name="expect words")
 
     async def hear(self, data: bytes) -> None:
         """Sound as the session's codec has it. Raises `InvalidRequest` for what is none."""

@@ -42,12 +42,16 @@ class Echo:
         self.cancelled = 0
         self.requests: list[TurnRequest] = []
         self.expected: list[str] = []
+        self.understood: asyncio.Queue[str] = asyncio.Queue()
 
     def soon(self) -> None:
         pass
 
     async def expect(self, session_id: str, *, user_id: str = "owner", so_far: str = "") -> None:
-        self.expected.append(session_id)
+        if so_far:
+            self.understood.put_nowait(so_far)
+        else:
+            self.expected.append(session_id)
 
     @asynccontextmanager
     async def turn(

@@ -153,6 +153,20 @@ async def test_what_is_said_is_answered_aloud(scene: Scene, echo: Echo) -> None:
     assert echo.expected == [scene.session_id]
 
 
+async def test_what_is_said_at_length_is_understood_while_it_goes_on(
+    scene: Scene, echo: Echo
+) -> None:
+    await scene.say(said(1500))
+    begun = await scene.until("PARTIAL_TRANSCRIPT")
+    so_far = await asyncio.wait_for(echo.understood.get(), 60)
+    await scene.say(said(300), quiet(400))
+    frames = await scene.until("TRANSCRIPT")
+
+    assert kinds(begun) == ["SPEECH_STARTED", "PARTIAL_TRANSCRIPT"]
+    assert so_far == STORY
+    assert data(frames, "TRANSCRIPT")[0]["end_ms"] == pytest.approx(1800, abs=40)
+
+
 async def test_a_client_that_sends_json_gets_its_sound_as_json(scene: Scene) -> None:
     pcm = to_pcm(np.concatenate([said(800), quiet(400)]))
 
