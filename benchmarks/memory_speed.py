@@ -49,6 +49,7 @@ from sonia.memory.mirroring import Found as Looked
 AT_ONCE = 5_000
 SESSIONS = 500
 WRITERS = 2
+RESTING_PERCENT = 10  # of a core
 
 
 class Known:
@@ -238,10 +239,14 @@ def get(connection: http.client.HTTPConnection, path: str) -> dict[str, object]:
 
 
 def over_http(folder: Path, said: Sequence[str]) -> Row:
+    """When what a start has to do is done: until the local model has read the beginning of its
+    prompt, it takes every core."""
     with serving(folder) as (port, pid):
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         while '"vector_index": "ready"' not in json.dumps(get(connection, "/status")):
             time.sleep(0.2)
+        while psutil.Process(pid).cpu_percent(interval=1.0) > RESTING_PERCENT:
+            pass
         took, modes = [], []
         for text in [*said[:20], *said]:
             body = json.dumps({"query": text[:2000], "user_id": "owner"})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -73,7 +74,7 @@ class SqliteMemory(KeepsMemories, KeepsConversations, KeepsDocuments):
 
     async def search(self, query: Query) -> Found:
         """Find by words, by meaning, or both fused. An empty query finds the newest."""
-        started = asyncio.get_running_loop().time()
+        started = time.perf_counter()
         query = checked(query)
         check_moment(query.since, "since")
         check_moment(query.until, "until")
@@ -85,7 +86,7 @@ class SqliteMemory(KeepsMemories, KeepsConversations, KeepsDocuments):
             query = msgspec.structs.replace(query, mode="text")
         await self._parts.text.opened.wait()
         hits = await self._find(query, vector, space)
-        took_ms = (asyncio.get_running_loop().time() - started) * 1000
+        took_ms = (time.perf_counter() - started) * 1000
         return Found(hits=hits, mode=query.mode, took_ms=round(took_ms, 3))
 
     def touch(self, memory_ids: Sequence[MemoryId]) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
+import time
 from functools import partial
 
 from sonia.errors import SoniaError
@@ -15,7 +17,8 @@ from sonia.memory.parts import Parts
 from sonia.memory.reading import Reader
 from sonia.types import Origin, Value
 
-READ_BATCH = 500
+READ_BATCH = 100  # some milliseconds, between which others have their turn
+READ_DUTY = 0.25  # the share of the time for that: after an import it goes on for long
 
 
 class _Summary(Value):
@@ -57,8 +60,7 @@ class Upkeep:
     async def merge(self) -> Counts:
         """Compare what was said since the last time with what was known."""
         db, compared, merged = self._parts.db, 0, 0
-        while await db.write(partial(merging.note_unread, limit=READ_BATCH)) == READ_BATCH:
-            pass
+        await self._read_unread()
         while numbers := await db.read(comparing.uncompared):
             await self._parts.mirror.settled()  # it holds these, too
             look = partial(comparing.neighbours, mirror=self._parts.mirror)
@@ -67,6 +69,12 @@ class Upkeep:
             merged += await db.write(partial(comparing.merge_all, near=near, note=note))
             compared += len(numbers)
         return {"compared": compared, "merged": merged}
+
+    async def _read_unread(self) -> None:
+        began, work = time.perf_counter(), partial(merging.note_unread, limit=READ_BATCH)
+        while await self._parts.db.write(work) == READ_BATCH:
+            await asyncio.sleep((time.perf_counter() - began) * (1 / READ_DUTY - 1))
+            began = time.perf_counter()
 
     async def summarise(self) -> Counts:
         """Sum up each session whose episodes are old."""
