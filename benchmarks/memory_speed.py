@@ -246,7 +246,7 @@ def over_http(folder: Path, said: Sequence[str]) -> Row:
         while '"vector_index": "ready"' not in json.dumps(get(connection, "/status")):
             time.sleep(0.2)
         while psutil.Process(pid).cpu_percent(interval=1.0) > RESTING_PERCENT:
-            pass
+            get(connection, "/status")  # or it would be closed
         took, modes = [], []
         for text in [*said[:20], *said]:
             body = json.dumps({"query": text[:2000], "user_id": "owner"})
