@@ -63,6 +63,17 @@ def test_recall_rises_with_the_number_of_vectors_examined() -> None:
     assert recalls[0] < 0.9 < 0.98 < recalls[2] <= recalls[3], recalls
 
 
+def test_among_very_many_memories_more_are_examined(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = alike(1_600)
+    mirror = filled(made)
+
+    few = numbers_of(mirror, made[0], Query(query="x"), 10)
+    monkeypatch.setattr("sonia.memory.mirror.MANY", 100)
+    more = numbers_of(mirror, made[0], Query(query="x"), 10)
+
+    assert len(few) < 40 <= len(more)
+
+
 def test_few_rows_that_are_asked_for_are_found_among_many() -> None:
     made = alike(BLOCK + 500)
     mirror = filled(made)
