@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -113,7 +113,7 @@ class Database:
         waiting, not a write that has begun. Raises `StorageFull` when the disk is; a `work` that
         `frees` space has the reserve to succeed nonetheless, and may run twice. It has its
         transaction to itself, and may touch very many rows. Of what a `quiet` one changes
-        nobody is told, except of what it says itself (`tell_of`).
+        nobody is told.
         """
         return await self._queued(self._quietly(work) if quiet else work, frees=frees)
 
@@ -165,14 +165,6 @@ class Database:
         """
         self._changed.setdefault(table, set())
         self._told.setdefault(table, []).append(tell)
-
-    def tell_of(self, table: str, rows: Iterable[int]) -> None:
-        """Within a write: have those who follow `table` be told of these rows, too.
-
-        For many at once, which one by one take longer to note than to write.
-        """
-        if (told := self._changed.get(table)) is not None:
-            told.update(rows)
 
     def _read(self, work: Callable[[apsw.Connection], T]) -> T:
         connection: apsw.Connection | None = getattr(self._local, "connection", None)

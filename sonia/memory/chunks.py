@@ -13,8 +13,6 @@ import apsw
 import numpy as np
 from numpy.typing import NDArray
 
-from sonia.memory.columns import to_json
-
 SIZE = 1024  # vectors; sqlite-vec's own choice, which our table leaves to it
 
 
@@ -63,8 +61,7 @@ def _chunk(
         f"INSERT INTO {table}_vector_chunks00 (_rowid_, rowid, vectors) VALUES (?1, ?1, ?2)",  # noqa: S608
         (chunk, vectors.tobytes()),
     )
-    c.execute(
-        f"INSERT INTO {table}_rowids (rowid, chunk_id, chunk_offset) "  # noqa: S608
-        "SELECT value, ?, key FROM json_each(?)",
-        (chunk, to_json(list(numbers))),
+    c.executemany(
+        f"INSERT INTO {table}_rowids (rowid, chunk_id, chunk_offset) VALUES (?, ?, ?)",  # noqa: S608
+        ((number, chunk, place) for place, number in enumerate(numbers)),
     )

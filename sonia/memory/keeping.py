@@ -60,32 +60,25 @@ class KeepsMemories:
         self, new: Sequence[NewMemory], vectors: NDArray[np.float32] | None = None
     ) -> tuple[Entry, ...]:
         """See `Memory.store_many`."""
+        many, made = await asyncio.to_thread(_checked_many, new, vectors)
         note = self._parts.note("memory.stored")
-        many, made = await asyncio.to_thread(_checked_many, new, vectors, note.at)
         space = self._parts.embedder.space
 
-        def work(c: Any) -> tuple[int, list[Entry]]:
+        def work(c: Any) -> tuple[list[Held], list[Entry]]:
             place = None if made is None else place_for(c, space, made)
-            first, entries = store.insert_many(c, many, place)
-            numbers = range(first, first + len(entries))
-            self._parts.db.tell_of("memory_entries", numbers)
+            first, entries = store.insert_many(c, many, note.at, place)
+            held = [held_of(number, entry) for number, entry in enumerate(entries, first)]
             if made is not None and place is not None:
-                chunks.append(c, place.table, numbers, made)
+                chunks.append(c, place.table, [row.number for row in held], made)
             for row in _about_many(note, entries):
                 ledger.append(c, row)
-            return first, entries
+            return held, entries
 
-        first, entries = await self._parts.db.write(work, quiet=True)
+        held, entries = await self._parts.db.write(work)
         if made is not None:
-            await asyncio.to_thread(self._take, first, entries, made, space)
+            await asyncio.to_thread(self._parts.mirror.take, space, list(enumerate(held)), made)
         self._parts.wake()
         return tuple(entries)
-
-    def _take(
-        self, first: int, entries: Sequence[Entry], made: NDArray[np.float32], space: str
-    ) -> None:
-        held = [held_of(number, entry) for number, entry in enumerate(entries, first)]
-        self._parts.mirror.take(space, list(enumerate(held)), made)
 
     async def recall(self, memory_id: MemoryId) -> Entry:
         """Raises `EntryNotFound`."""
@@ -221,14 +214,13 @@ def _about(note: ledger.Row, entry: Entry) -> ledger.Row:
 
 
 def _checked_many(
-    new: Sequence[NewMemory], vectors: NDArray[np.float32] | None, at: dt.datetime
-) -> tuple[list[store.Prepared], NDArray[np.float32] | None]:
+    new: Sequence[NewMemory], vectors: NDArray[np.float32] | None
+) -> tuple[list[NewMemory], NDArray[np.float32] | None]:
     many = checked_many(new, NewMemory)
     for one in many:
         check_metadata(one.metadata)
         check_period(one.valid_from, one.valid_to)
-    made = None if vectors is None else checked_vectors(vectors, len(many))
-    return store.prepared(many, at), made
+    return many, None if vectors is None else checked_vectors(vectors, len(many))
 
 
 def held_of(number: int, entry: Entry) -> Held:

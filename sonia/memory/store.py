@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, cast
 
 import apsw
 import msgspec
@@ -33,8 +33,7 @@ from sonia.types import MemoryId, Origin, new_id, new_ids
 _INSERT_INTO = (
     f"INSERT INTO memory_entries ({rows.ENTRY_COLUMNS}, turn_id, likeness, digest, number"
 )
-_MARKS = f"{rows.ENTRY_MARKS}, ?, ?, ?, ?"
-_AT_ONCE = 200  # rows: between statements the writer waits until no other thread runs Python
+_INSERT_VALUES = f"VALUES ({rows.ENTRY_MARKS}, ?, ?, ?, ?"
 
 NEW_VERSION = 1
 RANKED_CHARS = 20_000  # of a longer text the rest counts for being found, not for its order
@@ -44,27 +43,16 @@ def insert(
     c: apsw.Connection, new: NewMemory, at: dt.datetime, turn_id: str | None = None
 ) -> Entry:
     """Add a memory recorded `at`. Raises `EntryNotFound` for one it says it was made from."""
-    entry = _derived(c, _made(new, at, new_id("mem"), turn_id))
-    c.execute(f"{_INSERT_INTO}) VALUES ({_MARKS})", (*_row(entry), None))
+    entry = _made(c, new, at, new_id("mem"), turn_id)
+    c.execute(f"{_INSERT_INTO}) {_INSERT_VALUES})", _row(entry, None))
     return entry
 
 
-class Prepared(NamedTuple):
-    """A memory that is to be kept, and its row without its number."""
-
-    entry: Entry
-    row: tuple[Any, ...]
-
-
-def prepared(new: Sequence[NewMemory], at: dt.datetime) -> list[Prepared]:
-    """All that keeping them takes and the database isn't needed for."""
-    ids = new_ids("mem", len(new))
-    made = [_made(one, at, own) for one, own in zip(new, ids, strict=True)]
-    return [Prepared(entry, _row(entry)) for entry in made]
-
-
 def insert_many(
-    c: apsw.Connection, new: Sequence[Prepared], vectors: VectorTable | None = None
+    c: apsw.Connection,
+    new: Sequence[NewMemory],
+    at: dt.datetime,
+    vectors: VectorTable | None = None,
 ) -> tuple[int, list[Entry]]:
     """`insert` for many. Their numbers are in a row, in this order: returns the first.
 
@@ -74,36 +62,22 @@ def insert_many(
     version = 0 if vectors is None else NEW_VERSION
     found = c.execute("SELECT seq FROM sqlite_sequence WHERE name = 'memory_entries'").fetchone()
     first = 1 + (0 if found is None else cast(int, found[0]))
-    made = [_prepared_anew(c, one) if one.entry.source.made_from else one for one in new]
-    for start in range(0, len(made), _AT_ONCE):
-        some = made[start : start + _AT_ONCE]
-        values = ", ".join([f"({_MARKS}, ?)"] * len(some))
-        c.execute(
-            f"{_INSERT_INTO}, {column}) VALUES {values}",
-            [
-                value
-                for number, one in enumerate(some, first + start)
-                for value in (*one.row, number, version)
-            ],
-        )
-    return first, [one.entry for one in made]
+    ids = new_ids("mem", len(new))
+    made = [_made(c, one, at, own) for one, own in zip(new, ids, strict=True)]
+    c.executemany(
+        f"{_INSERT_INTO}, {column}) {_INSERT_VALUES}, ?)",
+        ((*_row(entry, number), version) for number, entry in enumerate(made, first)),
+    )
+    return first, made
 
 
-def _prepared_anew(c: apsw.Connection, one: Prepared) -> Prepared:
-    entry = _derived(c, one.entry)
-    return Prepared(entry, _row(entry))
-
-
-def _derived(c: apsw.Connection, entry: Entry) -> Entry:
-    """As trusted as the least of what it was made from. Raises `EntryNotFound`."""
-    made_from = [_origin_of(c, memory_id) for memory_id in entry.source.made_from]
-    return msgspec.structs.replace(entry, origin=least_trusted([entry.origin, *made_from]))
-
-
-def _made(new: NewMemory, at: dt.datetime, own_id: str, turn_id: str | None = None) -> Entry:
+def _made(
+    c: apsw.Connection, new: NewMemory, at: dt.datetime, own_id: str, turn_id: str | None = None
+) -> Entry:
     source = new.source
     if turn_id is not None and source.turn_id is None:
         source = msgspec.structs.replace(source, turn_id=turn_id)
+    made_from = [_origin_of(c, memory_id) for memory_id in source.made_from]
     return Entry(
         id=MemoryId(own_id),
         type=new.type,
@@ -112,7 +86,7 @@ def _made(new: NewMemory, at: dt.datetime, own_id: str, turn_id: str | None = No
         user_id=new.user_id,
         session_id=new.session_id,
         importance=new.importance,
-        origin=new.origin,
+        origin=least_trusted([new.origin, *made_from]),
         valid_from=_kept(new.valid_from or at),
         valid_to=None if new.valid_to is None else _kept(new.valid_to),
         recorded_at=_kept(at),
@@ -126,9 +100,9 @@ def _kept(at: dt.datetime) -> dt.datetime:
     return at if at.tzinfo is dt.UTC else moment(micros(at))
 
 
-def _row(entry: Entry) -> tuple[Any, ...]:
+def _row(entry: Entry, number: int | None) -> tuple[Any, ...]:
     row = rows.of_entry(entry)
-    return (*row, entry.source.turn_id, likeness(entry.content), digest(row))
+    return (*row, entry.source.turn_id, likeness(entry.content), digest(row), number)
 
 
 def _origin_of(c: apsw.Connection, memory_id: str) -> Origin:

@@ -476,21 +476,6 @@ async def test_a_log_that_a_reader_needs_is_not_emptied(db: Database) -> None:
     assert await db.empty_log()
 
 
-async def test_who_follows_is_told_of_what_a_quiet_write_says_itself(db: Database) -> None:
-    told: list[set[int]] = []
-    db.on_change("words", told.append)
-
-    def both(connection: apsw.Connection) -> None:
-        put("one")(connection)
-        put("two")(connection)
-        db.tell_of("words", [2])
-        db.tell_of("followed by nobody", [1])
-
-    await db.write(both, quiet=True)
-
-    assert told == [{2}]
-
-
 async def test_of_what_was_written_quietly_nobody_is_told(db: Database) -> None:
     told: list[set[int]] = []
     db.on_change("words", told.append)
