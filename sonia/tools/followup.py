@@ -15,6 +15,8 @@ from sonia.tools.tasks import Tasks
 from sonia.tools.waiting import Action, Waiting
 from sonia.types import ApprovalId, now
 
+USED = "Its approval was used for the same action asked for before."
+
 
 class NotApproved(Conflict):
     """It was asked for and not allowed."""
@@ -98,7 +100,15 @@ class FollowUp:
             )
         if action.taken:
             return
-        decision = await self._control.redeem(approval.id, plan)
+        try:
+            decision = await self._control.redeem(approval.id, plan)
+        except ApprovalSettled as error:
+            if error.details.get("state") != "consumed":
+                raise
+            if not action.taken:  # a rival was faster, and has not come to say so yet
+                action.taken = True
+                await self._deny(action, USED)
+            return
         self._take(approval.id, by=action)
         await self._run(action, decision)
 
@@ -124,9 +134,7 @@ class FollowUp:
             loser.taken = True
             if loser.watch:
                 loser.watch.cancel()
-            self._tasks.begin(
-                self._deny(loser, "Its approval was used for the same action asked for before.")
-            )
+            self._tasks.begin(self._deny(loser, USED))
         return taken
 
     async def _run(self, action: Action, decision: Decision) -> Outcome:
