@@ -108,11 +108,11 @@ class Forgets:
         self._parts = parts
         self._sweeper = Sweeper(parts, self._erase_rows)
 
-    async def forget(self, memory_id: MemoryId) -> None:
+    async def forget(self, memory_id: MemoryId, *, wait_s: float = 0.0) -> Receipt:
         """See `Memory.forget`."""
         known_id = MemoryId(checked_text(memory_id, "id"))
         await self._parts.db.read(partial(store.number_of, memory_id=known_id))
-        await self.erase(Forget(memory_ids=(known_id,)))
+        return await self.erase(Forget(memory_ids=(known_id,)), wait_s=wait_s)
 
     async def erase(self, what: Forget, *, wait_s: float = 0.0) -> Receipt:
         """See `Memory.erase`."""

@@ -110,13 +110,6 @@ class ReindexBody(Value):
     vectors: bool = True
 
 
-class Forgotten(Value):
-    """`DELETE /recall/{id}`."""
-
-    id: str
-    forgotten: bool = True
-
-
 def routes(memory: Memory, documents: Documents, files: Files | None = None) -> Router:
     """Everything below `/memory`. `files` is the workspace, for documents that are there."""
     return Router(
@@ -165,9 +158,9 @@ def _memories(memory: Memory) -> list[Any]:
         return answer(await memory.change(await their_memory(memory, memory_id), data))
 
     @delete("/recall/{memory_id:str}", status_code=200)
-    async def forget(memory_id: FromPath[str]) -> Envelope[Forgotten]:
-        await memory.forget(await their_memory(memory, memory_id))
-        return answer(Forgotten(id=memory_id))
+    async def forget(memory_id: FromPath[str]) -> Envelope[Receipt]:
+        known_id = await their_memory(memory, memory_id)
+        return answer(await memory.forget(known_id, wait_s=FORGET_WAIT_S))
 
     @get("/recall/{memory_id:str}/versions")
     async def versions(memory_id: FromPath[str]) -> Envelope[tuple[Entry, ...]]:

@@ -411,7 +411,7 @@ class Memory(Protocol):
         """Leave it out of searches, or no longer. No new version. Raises `EntryNotFound`."""
         ...
 
-    async def forget(self, memory_id: MemoryId) -> None:
+    async def forget(self, memory_id: MemoryId, *, wait_s: float = 0.0) -> Receipt:
         """Erase it everywhere, as `erase` does. Raises `EntryNotFound`."""
         ...
 

@@ -340,6 +340,23 @@ async def test_weights_that_are_no_model_take_the_provider_down_with_a_reason(
             await opened.probe()
 
 
+async def test_a_question_is_embedded_before_the_rest_of_a_long_list(
+    router: FallbackRouter,
+) -> None:
+    await router.embeddings.loaded.wait()  # type: ignore[attr-defined]
+    done = list[str]()
+
+    async def embedded(name: str, texts: list[str]) -> None:
+        await router.embeddings.embed(texts)
+        done.append(name)
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(embedded("list", [f"The page {n} of a book." for n in range(100)]))
+        group.create_task(embedded("question", ["Which page is it?"]))
+
+    assert done == ["question", "list"]
+
+
 async def test_embeddings_are_unit_rows_for_empty_and_for_long_texts(
     router: FallbackRouter,
 ) -> None:

@@ -41,8 +41,12 @@ async def test_a_memory_goes_round(client: httpx.AsyncClient) -> None:
     assert changed["version"] == 2
     versions = await data_of(await client.get(f"{path}/versions"))
     assert [version["version"] for version in versions] == [1, 2]
-    assert await data_of(await client.delete(path)) == {"id": stored["id"], "forgotten": True}
+    receipt = await data_of(await client.delete(path))
+    told = await data_of(await client.get(f"/memory/v1/forget/{receipt['id']}"))
     gone = await client.get(path)
+    assert (receipt["what"], receipt["state"]) == ("memories", "done")
+    assert receipt["erased"]["memories"] == 1
+    assert told == receipt
     assert (gone.status_code, gone.json()["error"]["code"]) == (404, "not_found")
 
 
