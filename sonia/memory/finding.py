@@ -121,9 +121,26 @@ def _together(
         "vector": ranking.VECTOR * cosines,
         "feedback": ranking.FEEDBACK * sure * ranking.share(score(feedback, texts)),
     }
+    pool = {**found.pool, **joined}
+    parts["alike"] = _alike(_sum(parts), [pool[number] for number in numbers], found, search)
     parts["beside"] = ranking.borrowed(_sum(parts), _beside(numbers, around))
     covered = text / ranking.most(asked, found.corpus, knobs(search))
-    return _shared(numbers, parts, ranking.fits(covered, cosines)), {**found.pool, **joined}
+    return _shared(numbers, parts, ranking.fits(covered, cosines)), pool
+
+
+def _alike(scores: Floats, pool: list[Candidate], found: Candidates, search: Search) -> Floats:
+    """What memories of no session, which have none beside them, get of those like them."""
+    got = np.zeros(len(scores))
+    alone = {
+        one.number: place
+        for place, one in enumerate(pool)
+        if one.session_id is None and one.number not in found.replaced
+    }
+    held, made = search.vectors(list(alone))
+    if len(held):
+        places = [alone[number] for number in held.tolist()]
+        got[places] = ranking.lent(scores[places], made)
+    return got
 
 
 def _sum(parts: Columns) -> Floats:

@@ -3,7 +3,8 @@
 A candidate's relevance is what its words say (BM25), what its vector says (cosine), what the
 words of the best candidates say of it (pseudo-relevance feedback), and a share of what the
 memories around it in the same session have: in a conversation the answer often stands beside the
-words that were asked for. The weights are fixed here; `benchmarks/retrieval.py` measures them.
+words that were asked for. What is of no session has a share of what those like it have. The
+weights are fixed here; `benchmarks/retrieval.py` measures them.
 """
 
 from __future__ import annotations
@@ -22,6 +23,11 @@ FEEDBACK = 0.8  # when the best are as good as can be; less when they are not
 FEEDBACK_FROM = 5  # candidates
 FEEDBACK_WORDS = 20
 BESIDE = {-1: 0.3, 1: 0.2, -2: 0.1, 2: 0.1}  # of the score of the memory before, after, …
+
+LENT = 0.5  # of the scores of the best that are like it, to a memory of no session
+LENDERS = 50
+
+PRIOR_WORDS = 40  # that are added to each text's length: how few a short one has says little
 
 USED_MUCH = 16.0  # accesses: from so many on, more don't count
 
@@ -78,11 +84,13 @@ def by_place(numbers: Sequence[int]) -> dict[int, float]:
 def bm25(asked: Mapping[str, float], texts: Texts, corpus: Corpus, knobs: Bm25) -> Floats:
     """The score of each text for the words `asked`, each with a weight of its own.
 
-    The average length is taken from the texts at hand.
+    The average length is taken from the texts at hand. Among messages of a few words, `b` counts
+    less than among pages.
     """
     if not len(texts) or not asked:
         return np.zeros(len(texts))
-    norms = knobs.k1 * (1 - knobs.b + knobs.b * texts.lengths / (texts.lengths.mean() or 1.0))
+    lengths = texts.lengths + PRIOR_WORDS
+    norms = knobs.k1 * (1 - knobs.b + knobs.b * lengths / lengths.mean())
     found = texts.counts(list(asked))
     shares = found * (knobs.k1 + 1) / np.maximum(found + norms[:, np.newaxis], 1e-9)
     weights = np.array(list(asked.values())) * corpus.rarities(list(asked))
@@ -141,4 +149,18 @@ def borrowed(scores: Floats, beside: Mapping[tuple[int, int], int]) -> Floats:
     got = np.zeros(len(scores))
     for (index, place), other in beside.items():
         got[index] += BESIDE[place] * scores[other]
+    return got
+
+
+def lent(scores: Floats, vectors: Floats) -> Floats:
+    """What each gets of the others among the best, by how like them it is; a row of `vectors` each.
+
+    Score regularisation (Diaz, CIKM 2005): what is alike is relevant alike.
+    """
+    best = np.argsort(-scores, kind="stable")[:LENDERS]
+    like = np.maximum(vectors @ vectors[best].T, 0.0)
+    like[best, np.arange(len(best))] = 0.0
+    for _ in range(3):  # the eighth power: only what is very like counts
+        like *= like
+    got: Floats = LENT * (like @ scores[best]) / np.maximum(like.sum(axis=1), 1e-9)
     return got

@@ -241,7 +241,7 @@ async def test_an_explained_hit_says_why(memory: SqliteMemory) -> None:
     (hit,) = (await memory.search(Query(query="tea", explain=True))).hits
 
     assert hit.parts is not None
-    relevance = {"text", "vector", "feedback", "beside"}
+    relevance = {"text", "vector", "feedback", "alike", "beside"}
     assert set(hit.parts) >= relevance | {"recency", "importance"}
     assert sum(hit.parts.values()) == pytest.approx(hit.score)
     assert 0.099 < hit.parts["recency"] <= 0.1

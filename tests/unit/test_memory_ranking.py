@@ -21,6 +21,7 @@ from sonia.memory.ranking import (
     by_place,
     feedback,
     fits,
+    lent,
     most,
     recency,
     repetition,
@@ -78,7 +79,7 @@ def test_bm25_k1_is_how_soon_a_repeated_word_stops_counting() -> None:
 
 def test_bm25_b_is_how_much_a_long_text_is_held_against_it() -> None:
     corpus = Corpus(lambda _: 2, 10)
-    short_and_long = of(["ox"], ["ox", *["cow"] * 50])
+    short_and_long = of(["ox"], ["ox", *["cow"] * 500])
 
     not_at_all, whole = (bm25({"ox": 1}, short_and_long, corpus, Bm25(1.2, b)) for b in (0, 1))
 
@@ -195,6 +196,24 @@ def test_a_new_vocabulary_counts_as_the_one_that_was_full(monkeypatch: pytest.Mo
 
     assert before.counts(["mill"]).tolist() == [[1], [2]]
     assert after.counts(["mill"]).tolist() == [[1]]
+
+
+def test_what_is_like_the_best_gets_more_of_their_score_than_what_is_not() -> None:
+    best, like, unlike = np.array([[1, 0], [0.9, 0.436], [0.3, 0.954]], np.float32)
+
+    got = lent(np.array([1.0, 0.1, 0.1]), np.stack([best, like, unlike]))
+
+    assert got[1] > 0.4
+    assert got[1] > got[2] > 0
+    assert got[0] < 0.1  # nothing of its own
+
+
+def test_of_equal_short_texts_the_shorter_is_hardly_before() -> None:
+    corpus = Corpus(lambda _: 2, 10)
+
+    word, few = bm25({"ox": 1}, of(["ox"], ["ox", *["cow"] * 9]), corpus, Bm25())
+
+    assert few < word < 1.2 * few
 
 
 def test_what_repeats_a_better_one_is_known_by_its_vector() -> None:

@@ -32,7 +32,7 @@ As = Callable[[str | None], httpx.AsyncClient]
 async def client_of(tmp_path: Path) -> AsyncIterator[As]:
     """A client with the key of a user; None has none, as where no key is needed."""
     nothing: Any = None
-    talkers = Talkers(Pipecat(), nothing, scripted_speech(), nothing)
+    talkers = Talkers(Pipecat(), nothing, scripted_speech(), nothing, nothing)
     async with opened(tmp_path) as memory, AsyncExitStack() as stack:
         app = Litestar(
             [
