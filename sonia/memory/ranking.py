@@ -152,7 +152,7 @@ def borrowed(scores: Floats, beside: Mapping[tuple[int, int], int]) -> Floats:
     return got
 
 
-def lent(scores: Floats, vectors: Floats) -> Floats:
+def lent(scores: Floats, vectors: NDArray[np.float32]) -> Floats:
     """What each gets of the others among the best, by how like them it is; a row of `vectors` each.
 
     Score regularisation (Diaz, CIKM 2005): what is alike is relevant alike.
