@@ -22,7 +22,7 @@ from sonia.router.background import Background
 from sonia.router.interface import Embeddings, ModelInfo, ModelNotReady
 
 RETRY_S = 60.0
-AT_ONCE = 4  # texts; a question that comes while documents are embedded waits for no more
+AT_ONCE = 2  # texts: a question waits for no more, and they take less time than in tens
 
 T = TypeVar("T")
 Ask = Callable[[Sequence[str]], Awaitable[list[list[float]]]]
