@@ -310,6 +310,7 @@ class Pipecat(Listen, frozen=True, kw_only=True):
     voice: Text = "af_heart"
     speed: Annotated[float, msgspec.Meta(ge=0.5, le=2)] = 1.0
     end_of_turn: Literal["quick", "balanced", "patient"] = "balanced"
+    wake_word: Annotated[str, msgspec.Meta(max_length=64)] = ""
     interruption: Literal["words", "speech", "never"] = "words"
     idle_timeout_s: Seconds = 1800.0
     max_session_s: Seconds = 14_400.0

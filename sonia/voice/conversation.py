@@ -111,7 +111,9 @@ class Conversation:
                 self._teller.binary = False
                 await self._listen(_audio(said))
             case "END_TURN":
-                await (await self._talk()).ears.end_turn()
+                talking = await self._talk()
+                talking.wake.stay()
+                await talking.ears.end_turn()
             case "INTERRUPT":
                 await self.interrupt()
             case "PING":

@@ -61,7 +61,8 @@ class Listening(msgspec.Struct, frozen=True, kw_only=True):
     """Whom she tells what she heard. `busy` is whether she is answering.
 
     `asked` is whether she waits for a person's consent; `consent` takes words and whether a person
-    certainly said them, and tells whether they were an answer to that.
+    certainly said them, and tells whether they were an answer to that. `addressed` gives what of
+    some words is said to her, None for nothing; before them she may be known to be `awake`.
     """
 
     began: Callable[[], None]
@@ -72,6 +73,8 @@ class Listening(msgspec.Struct, frozen=True, kw_only=True):
     busy: Callable[[], bool]
     asked: Callable[[], bool]
     consent: Callable[[str, bool], Awaitable[bool]]
+    awake: Callable[[], bool]
+    addressed: Callable[[str], str | None]
     failed: Callable[[Exception], Awaitable[None]]
 
 
@@ -131,7 +134,8 @@ class Ears:
                     over_hers=self._listening.busy(), aloud=self._playback.audible
                 )
                 if not self._moment.over_hers:
-                    self._listening.began()
+                    if self._listening.awake():
+                        self._listening.began()
                     await self._teller.tell("SPEECH_STARTED", at_ms=round(noticed.at_ms))
             case Paused() if self._moment:
                 self._listening.paused()
@@ -183,12 +187,16 @@ class Ears:
                 return
         if moment.over_hers and not moment.meant:
             await self._interrupt(moment, ended.start_ms)
+        words = said.text if moment.over_hers else self._listening.addressed(said.text)
+        if words is None:
+            await self._tell(msgspec.structs.replace(said, text=""), ended)
+            return
         await self._tell(said, ended)
-        if not said.text:
+        if not words:
             return
         await self._listening.took(
             Utterance(
-                text=said.text,
+                text=words,
                 start_ms=ended.start_ms,
                 end_ms=ended.end_ms,
                 stopped_at=moment.stopped_at or began,
@@ -295,7 +303,7 @@ class Ears:
     # --- words ---------------------------------------------------------------------------
 
     async def _guess(self, samples: Samples, moment: Moment, *, midway: bool = False) -> Transcript:
-        """What was said up to now, told at once if it is certainly not her own voice.
+        """What was said up to now, told at once if it is surely for her, and not her own voice.
 
         `midway` through speech: told unless there has been a pause meanwhile.
         """
@@ -303,7 +311,8 @@ class Ears:
             moment.alike = max(moment.alike, self._alike(samples, self._clock.now()))
         said = await self._write_down(samples)
         late = midway and (moment.guess or self._moment is not moment)
-        if said.text and not late and not moment.over_hers and moment.alike < FAINTLY_ALIKE:
+        surely = not moment.over_hers and moment.alike < FAINTLY_ALIKE and self._listening.awake()
+        if said.text and surely and not late:
             await self._teller.tell("PARTIAL_TRANSCRIPT", text=said.text)
             if self._moment is moment:  # the turn goes on
                 self._listening.understood(said.text)

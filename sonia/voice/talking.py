@@ -27,6 +27,7 @@ from sonia.voice.resampling import Resampler
 from sonia.voice.speech import EAR_RATE, VOICE_RATE, Samples, Speech, from_pcm, heard, to_pcm
 from sonia.voice.spoken_turns import SpokenTurn
 from sonia.voice.telling import Teller
+from sonia.voice.waking import Wake
 
 if TYPE_CHECKING:
     from sonia.voice.pipeline import Line
@@ -106,6 +107,7 @@ class Talking:
         self._expecting: asyncio.Task[None] | None = None
         self._consent = Consent(shared.settles, session.user_id)
         self._answer: Answer | None = None
+        self.wake = Wake(config.wake_word, shared.clock)
         self._sent = 0
         self.turns = 0
         self.active_at = shared.clock.now()  # when somebody last said anything
@@ -138,6 +140,8 @@ class Talking:
                 busy=self.busy,
                 asked=lambda: self._consent.open,
                 consent=self._consented,
+                awake=lambda: self.wake.awake,
+                addressed=self.wake.addressed,
                 failed=self._deaf,
             ),
         )
@@ -164,6 +168,7 @@ class Talking:
             self._expecting.cancel()
         self._waiting.add(id(said))
         self.active_at = self._shared.clock.now()
+        self.wake.stay()
         await self.line.take(said, self._session.user_id)
 
     async def interrupt(self) -> bool:
@@ -202,6 +207,7 @@ class Talking:
         finally:
             self._waiting.discard(id(said))
             self.active_at = shared.clock.now()
+            self.wake.stay()
             metrics = msgspec.to_builtins(answer.metrics)
             await self._keep(said, answer, metrics)
             await self._teller.tell("TURN_METRICS", **metrics)

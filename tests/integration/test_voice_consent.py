@@ -26,6 +26,7 @@ from sonia.voice.answering import APOLOGY
 from sonia.voice.clauses import spoken
 from sonia.voice.consenting import ON_SCREEN, THE_NUMBER, understood
 from tests.contract.test_control_contract import plan
+from tests.unit.test_voice_conversation import Echo
 from tests.unit.test_voice_spoken import RATE, Scene, data, db, kinds, playing, quiet, said
 from tests.voice_given import WORD_S, ScriptedSpeaker
 
@@ -33,19 +34,14 @@ __all__ = ["db"]  # a fixture
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
-class Asker:
+class Asker(Echo):
     """Wants to do something of `tier`, waits for consent, and says what became of it."""
 
     def __init__(self, control: Control, tier: int) -> None:
+        super().__init__()
         self._control = control
         self._tier = tier
         self.approval_id = ApprovalId("")
-
-    async def expect(self, session_id: str, *, user_id: str = "owner") -> None:
-        return
-
-    def soon(self) -> None:
-        return
 
     @asynccontextmanager
     async def turn(
@@ -108,6 +104,7 @@ class Asked:
         talking = self.scene.conversation._talking
         assert talking
         await asyncio.wait_for(talking._playback.finished(), 60)
+        await self.scene.clock.sleep(1.0)  # and to be sure that she is silent
 
     @property
     def answer(self) -> list[str]:

@@ -99,12 +99,16 @@ async def db(tmp_path: Path) -> AsyncIterator[Database]:
 
 @asynccontextmanager
 async def playing(
-    responder: Responder, db: Database, settles: Settles, user_id: str = "owner"
+    responder: Responder,
+    db: Database,
+    settles: Settles,
+    user_id: str = "owner",
+    **configured: Any,
 ) -> AsyncIterator[Scene]:
     """Talk with `responder` until left."""
     speech = scripted_speech(ScriptedTranscriber(STORY), ScriptedJudge())
     clock = ScriptedClock()
-    config = Pipecat(idle_timeout_s=IDLE_S)
+    config = Pipecat(idle_timeout_s=IDLE_S, **configured)
     async with open_voice(config, responder, speech, db, settles, clock=clock) as voice:
         scene = Scene(voice, speech, clock)
         start = StartSession(sample_rate=RATE, user_id=user_id)
