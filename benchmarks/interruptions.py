@@ -4,7 +4,8 @@ A real server with its weights explains something; over it comes her own voice a
 beside a loudspeaker hears it (reverberant, at -10, -20 and -30 dB), a listener's "uh-huh", a cough,
 music, and somebody who really interrupts. Printed for each: how often she was stopped, what the
 sound was taken for, and, where she was stopped, how long after the beginning of the sound the last
-of her voice came. Asserts nothing.
+of her voice came. In the end: which share of what was no interruption stopped her, which share of
+the interruptions did not, and how soon the others did. Asserts nothing.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ DELAY_S = 0.08
 OVER_S = 5.0
 BEGUN = EAR_RATE // 2  # so many samples of her voice are there when something comes over it
 STEP = int(EAR_RATE * MESSAGE_S)
+MEANT = ("interruption",)
 Over = Callable[[float, bytes], Samples]  # what is at the microphone now, given her voice so far
 
 
@@ -146,12 +148,28 @@ async def run(folder: Path, runs: int) -> None:
             await asyncio.sleep(SETTLE_S)
             heads = ("", "runs", "stopped", "last sound, ms")
             print("\n{:<18}{:>5}{:>9}{:>16}  taken for".format(*heads))
+            all_found: dict[str, list[tuple[bool, float]]] = {}
             for name, over in scenes.items():
                 found = [await client.over(over) for _ in range(runs)]
+                all_found[name] = [(stopped, last * 1000) for stopped, _, last in found]
                 stops = [last * 1000 for stopped, _, last in found if stopped]
                 after = f"{statistics.median(stops):.0f}" if stops else ""
                 words = " / ".join(one[1] for one in found if one[1])
                 print(f"{name:<18}{runs:>5}{len(stops):>9}{after:>16}  {words}", flush=True)
+            print(summed(all_found))
+
+
+def summed(found: dict[str, list[tuple[bool, float]]]) -> str:
+    """The rates, and the stops that were meant."""
+    false = [stopped for name, runs in found.items() if name not in MEANT for stopped, _ in runs]
+    meant = [run for name in MEANT for run in found[name]]
+    stops = sorted(last for stopped, last in meant if stopped) or [float("nan")]
+    missed = sum(not stopped for stopped, _ in meant)
+    return (
+        f"\nfalse stops {sum(false)} of {len(false)}, missed {missed} "
+        f"of {len(meant)}; stopped after {statistics.median(stops):.0f} ms (median), "
+        f"{stops[min(len(stops) - 1, int(0.95 * len(stops)))]:.0f} ms (p95)"
+    )
 
 
 def main() -> None:

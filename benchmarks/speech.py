@@ -3,7 +3,9 @@
 `FOLDER` holds sound files and a `manifest.json`: a list of `{file, set, lang, text}`, of which
 the English rows of the set `wer` are read. Printed: word error rate and real-time factor of
 transcription with windows as short as the speech, beside the usual padding to 30 s of the same
-engine and weights, clean and with white noise at 10 dB; then, of speaking by the model's graph as
+engine and weights, clean and with white noise at 10 dB; how many of the recordings were taken for
+finished before they were, and how long after their end the others, with the judge of turns beside
+600 ms of silence alone; then, of speaking by the model's graph as
 it is and rewritten, the time to the first sound, the real-time factor, and the word error rate of
 what was spoken written down again.
 
@@ -17,6 +19,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
 import re
 import time
 from collections.abc import Sequence
@@ -26,13 +29,29 @@ import msgspec
 import numpy as np
 
 from sonia.config import Config
-from sonia.voice import Hearing, Speaker, Speech, decoded, heard, open_speech
+from sonia.voice import (
+    PATIENCE,
+    Asks,
+    Attention,
+    Ended,
+    Hearing,
+    Patience,
+    Speaker,
+    Speech,
+    decoded,
+    heard,
+    open_speech,
+)
+from sonia.voice.ears import COMPLETE
 from sonia.voice.engines import whisper
 from sonia.voice.engines.kokoro import KokoroSpeaker
-from sonia.voice.speech import EAR_RATE, VOICE_RATE, Samples
+from sonia.voice.speech import EAR_RATE, VOICE_RATE, WINDOW, Samples
 from sonia.weights import Weights
 
 NOISE_DB = 10.0
+LOUD = 0.02  # of full scale; the last sample above it is the end of speech
+PREMATURE_S = 0.3
+SILENCE_MS = 600.0
 VOICE = "af_heart"
 TEXTS = (
     "Good morning.",
@@ -91,6 +110,45 @@ async def hearing(speech: Speech, rows: Sequence[Spoken], name: str) -> None:
     )
 
 
+async def ending(speech: Speech, rows: Sequence[Spoken], name: str, patience: Patience) -> None:
+    """One line: ends of turns found too early, and how long after the last sound the others."""
+    early, delays = 0, []
+    for row in rows:
+        ends = await ends_of(speech, row.samples, patience)
+        last_s = np.flatnonzero(np.abs(row.samples) > LOUD)[-1] / EAR_RATE
+        if not ends or ends[0] < last_s - PREMATURE_S:
+            early += 1
+        else:
+            delays.append((ends[0] - last_s) * 1000)
+    delays = sorted(delays) or [float("nan")]
+    print(
+        f"{name:<30} {len(rows):>4} {early:>7} {delays[len(delays) // 2]:>8.0f} "
+        f"{delays[int(0.9 * len(delays))]:>8.0f}",
+        flush=True,
+    )
+
+
+async def ends_of(speech: Speech, samples: Samples, patience: Patience) -> list[float]:
+    """When a turn was taken for finished, in seconds of the sound and of judging it."""
+    attention = Attention(
+        speech.detector.stream(), patience, Config().services.pipecat.vad_threshold
+    )
+    sound = np.concatenate([samples, np.zeros(4 * EAR_RATE, np.float32)])
+    ends: list[float] = []
+    for at in range(0, len(sound), WINDOW):
+        for noticed in await attention.feed(sound[at : at + WINDOW]):
+            spent = 0.0
+            ended = noticed if isinstance(noticed, Ended) else None
+            if isinstance(noticed, Asks):
+                began = time.perf_counter()
+                if await speech.judge.finished(noticed.samples) >= COMPLETE:
+                    ended = attention.settle()
+                spent = time.perf_counter() - began
+            if ended:
+                ends.append((at + WINDOW) / EAR_RATE + spent)
+    return ends
+
+
 async def speaking(speech: Speech, speaker: Speaker, text: str, runs: int) -> None:
     """One line: how soon, how fast, how clear."""
     firsts, factors = [], []
@@ -144,6 +202,12 @@ async def run(args: argparse.Namespace) -> None:
                 await hearing(speech, rows, title)
                 await hearing(speech, loud, f"{title}, noise at {NOISE_DB:g} dB")
             whisper.SHORTEST_S = short
+            print(
+                "\n{:<30} {:>4} {:>7} {:>8} {:>8}".format("", "rows", "early", "ms p50", "ms p90")
+            )
+            silence = Patience(ask_ms=math.inf, longest_ms=SILENCE_MS)
+            await ending(speech, rows, "Smart Turn", PATIENCE["balanced"])
+            await ending(speech, rows, f"{SILENCE_MS:g} ms of silence", silence)
         plain = KokoroSpeaker(weights, tuple(names), quick=False)
         for title, speaker in (("the graph as it is", plain), ("rewritten", speech.speaker)):
             async for _ in speaker.speak("Hello.", voice=VOICE):

@@ -29,9 +29,16 @@ class _Quiet(uvicorn.Server):
 
 @asynccontextmanager
 async def serving(
-    handlers: Sequence[Any], *, below: str = "/v1", **door: Any
+    handlers: Sequence[Any],
+    *,
+    below: str = "/v1",
+    sockets: Mapping[str, Any] | None = None,
+    **door: Any,
 ) -> AsyncIterator[str]:
-    """Enter for the URL of a gateway with these routes below `/v1`, or `below`."""
+    """Enter for the URL of a gateway with these routes below `/v1`, or `below`.
+
+    `sockets` is what uvicorn is told of WebSockets.
+    """
     app = Litestar(
         [Router(path=below, route_handlers=list(handlers))],
         exception_handlers=exception_handlers(),
@@ -44,7 +51,12 @@ async def serving(
         settings: Mapping[str, Any] = {"max_body_bytes": 100_000, "receive_timeout_s": 5.0, **door}
         front = FrontDoor(app, ports={port: gateway}, doorways=[gateway], **settings)
         config = uvicorn.Config(
-            front, log_config=None, access_log=False, lifespan="off", ws="websockets-sansio"
+            front,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            ws="websockets-sansio",
+            **(sockets or {}),
         )
         server = _Quiet(config)
         running = asyncio.create_task(server._serve([sock]))

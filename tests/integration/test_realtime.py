@@ -29,7 +29,7 @@ from sonia.types import ToolCall, Usage, now
 from sonia.voice import Samples, Speech, to_pcm
 from tests.scripted import MODEL, ScriptedRouter, Step
 from tests.serving import serving
-from tests.voice_given import ScriptedTranscriber, scripted_speech, silence, sound
+from tests.voice_given import ScriptedJudge, ScriptedTranscriber, scripted_speech, silence, sound
 
 RATE = 24_000
 CALL = ToolCall(id="call_1", name="clock_read", arguments={"city": "Lisbon"})
@@ -239,6 +239,20 @@ async def test_somebody_who_stops_speaking_is_answered() -> None:
     assert done.response.status == "completed"
     (asked,) = talk.given.router.requests  # type: ignore[attr-defined]
     assert asked.messages[-1].content == "what time is it"
+
+
+async def test_who_sounds_unfinished_is_waited_for_and_who_does_not_is_answered_soon() -> None:
+    speech = scripted_speech(ScriptedTranscriber("what time is it"), ScriptedJudge(0.1))
+    audio = {"input": {"turn_detection": {"type": "semantic_vad", "eagerness": "high"}}}
+    parts = [sound(600, RATE), silence(300, RATE), sound(600, RATE), silence(300, RATE)]
+    async with talking(["Noon."], speech=speech, audio=audio) as talk:
+        await talk.speaks(np.concatenate(parts))
+
+        stopped = await talk.until("input_audio_buffer.speech_stopped")
+        await talk.until("response.done")
+
+    assert stopped.audio_end_ms == pytest.approx(1500, abs=60)
+    assert talk.kinds.count("input_audio_buffer.committed") == 1
 
 
 async def test_push_to_talk_waits_for_the_client() -> None:
